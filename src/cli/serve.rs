@@ -14,7 +14,7 @@ use gem_setup::gateway::{Config, Gateway, GatewayError, Listeners};
 use gem_setup::progress::NOTICEABLE;
 use gem_setup::runtime::{EngineState, EngineStatus};
 use gem_setup::setup::FOREGROUND;
-use gem_setup::supervise::{self, Claim, ClaimError, Log, LogLimits, ServiceManager, Shutdown, SuperviseConfig};
+use gem_setup::supervise::{self, Claim, ClaimError, Log, ServiceManager, Shutdown, SuperviseConfig};
 use tokio::sync::{Notify, watch};
 
 use super::gateway::gateway_config;
@@ -44,8 +44,8 @@ pub(crate) fn run(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode
     }
     session.block_on(server.check_direct(session))?;
     let gateway = gateway_of(session, server)?;
-    let log = Log::start(session.layout.log_file(), LogLimits::default())
-        .map_err(|error| without_thread("start the log's thread", &error))?;
+    let log =
+        Log::start(session.layout.log_file()).map_err(|error| without_thread("start the log's thread", &error))?;
     log_events(&log, session.verbose);
     let runtime = asynchronous()?;
     // Set up before the claim: as soon as others can find the server, it must react to signals.

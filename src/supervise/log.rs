@@ -13,23 +13,11 @@ use crate::appender::{Appender, Line};
 use crate::rotation::{Rotation, cut_line};
 use crate::text::printable_line;
 
-/// The amount of old log text to keep.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogLimits {
-    /// The size in bytes at which a file is rotated.
-    pub file_size: u64,
-    /// The number of files to keep: the current one, `.1`, `.2` and so on.
-    pub files: usize,
-}
-
-impl Default for LogLimits {
-    fn default() -> Self {
-        Self {
-            file_size: 5 << 20,
-            files: 3,
-        }
-    }
-}
+/// The amount of log text to keep.
+const LIMITS: Rotation = Rotation {
+    file_size: 5 << 20,
+    files: 3,
+};
 
 /// A line before it is written.
 #[derive(Debug)]
@@ -64,12 +52,8 @@ impl Log {
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start(path: impl Into<PathBuf>, limits: LogLimits) -> io::Result<Self> {
-        let rotation = Rotation {
-            file_size: limits.file_size,
-            files: limits.files,
-        };
-        Appender::start("log", path.into(), rotation).map(Self)
+    pub fn start(path: impl Into<PathBuf>) -> io::Result<Self> {
+        Appender::start("log", path.into(), LIMITS).map(Self)
     }
 
     /// Adds a line from `source` with its control characters escaped. Never waits.
@@ -154,7 +138,7 @@ mod tests {
     fn a_long_line_is_cut_and_says_so() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.log");
-        let log = Log::start(&path, LogLimits::default()).unwrap();
+        let log = Log::start(&path).unwrap();
         log.line(&source(), "é".repeat(LONGEST_LINE));
         log.flush();
         let text = fs::read_to_string(&path).unwrap();
@@ -166,7 +150,7 @@ mod tests {
     fn lines_carry_time_and_source() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("deep/er/x.log");
-        let log = Log::start(&path, LogLimits::default()).unwrap();
+        let log = Log::start(&path).unwrap();
         log.line(&source(), "hello");
         log.flush();
         let text = fs::read_to_string(&path).unwrap();
@@ -179,7 +163,7 @@ mod tests {
     fn a_writer_cuts_what_it_is_given_into_lines() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.log");
-        let log = Log::start(&path, LogLimits::default()).unwrap();
+        let log = Log::start(&path).unwrap();
         let mut writer = log.writer(&source());
         writer.write_all(b"one\ntw").unwrap();
         writer.write_all(b"o\nthree").unwrap();

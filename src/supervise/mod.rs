@@ -45,7 +45,7 @@ pub use backoff::BackoffLimits;
 pub use claim::{Claim, Error as ClaimError, ends_within, free_port_after};
 pub use detach::{Error as StartError, READY_WITHIN, STARTING, StartRequest, Started, join_running, start};
 pub use files::{MOUNT_PROC, remedy};
-pub use log::{LineWriter, Log, LogLimits};
+pub use log::{LineWriter, Log};
 pub use logs::{Follower, tail};
 pub use notify::ServiceManager;
 pub use output::EngineOutput;

@@ -108,13 +108,12 @@ fn without_keys(mut line: String) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::log::LogLimits;
     use super::*;
 
     async fn logged(bytes: &[u8]) -> Vec<String> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.log");
-        let log = Log::start(&path, LogLimits::default()).unwrap();
+        let log = Log::start(&path).unwrap();
         copy_lines(bytes, Some(&log), &Arc::from("engine")).await;
         log.flush();
         let text = std::fs::read_to_string(&path).unwrap_or_default();

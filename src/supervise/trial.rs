@@ -9,7 +9,7 @@ use gem_platform::process::{Guard, Owner, Program, Supervised};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::log::{Log, LogLimits};
+use super::log::Log;
 use super::logs::tail;
 use super::output::{EngineOutput, finish, log_output};
 use super::probe::ProbeRequest;
@@ -69,7 +69,7 @@ impl Trial {
     pub async fn start(config: &TrialConfig) -> Result<Self, String> {
         let failed = |error: io::Error| format!("cannot write `{}`: {error}", config.log.display());
         let _ = std::fs::remove_file(&config.log);
-        let log = Log::start(&config.log, LogLimits::default()).map_err(failed)?;
+        let log = Log::start(&config.log).map_err(failed)?;
         let guard = Guard::new(config.guard.clone());
         let (mut engine, endpoint) = spawn(&config.command, None, &guard)?;
         let readers = log_output(&mut engine, config.output, &log);

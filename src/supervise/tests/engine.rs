@@ -209,7 +209,7 @@ async fn requests_that_the_runtime_prints_can_be_kept_out_of_the_log() {
 #[tokio::test]
 async fn a_runtime_without_a_process_is_ready_at_once() {
     let home = Home::new("");
-    let log = Log::start(home.layout.log_file(), LogLimits::default()).unwrap();
+    let log = Log::start(home.layout.log_file()).unwrap();
     let claim = Claim::acquire(&home.layout, &identity_of(9379), "gem-setup".as_ref(), &log).unwrap();
     let (sender, mut status) = watch::channel(EngineStatus::starting());
     let (shutdown, asked) = watch::channel(Shutdown::Running);

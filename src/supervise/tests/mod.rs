@@ -84,7 +84,7 @@ impl Home {
 
     /// Starts a supervisor inside the test.
     fn supervise(&self, engine: EngineConfig) -> Supervision {
-        let log = Log::start(self.layout.log_file(), LogLimits::default()).unwrap();
+        let log = Log::start(self.layout.log_file()).unwrap();
         let claim = Claim::acquire(&self.layout, &identity_of(9379), "gem-setup".as_ref(), &log).unwrap();
         let (sender, status) = watch::channel(EngineStatus::starting());
         let (shutdown, asked) = watch::channel(Shutdown::Running);

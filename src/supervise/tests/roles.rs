@@ -47,7 +47,7 @@ fn plays_the_server() {
     let layout = Layout::new(&directory, &directory);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let log = Log::start(layout.log_file(), LogLimits::default()).unwrap();
+        let log = Log::start(layout.log_file()).unwrap();
         let claim = Claim::acquire(&layout, &identity_of(port.unwrap()), "gem-setup".as_ref(), &log).unwrap();
         let (sender, _status) = watch::channel(EngineStatus::starting());
         let (_sender, shutdown) = on_signals(|_| {}).unwrap();

@@ -243,7 +243,7 @@ fn only_a_server_that_has_the_home_is_waited_for() {
 #[tokio::test]
 async fn a_record_alone_ends_no_process() {
     let home = Home::new("");
-    let log = Log::start(home.layout.log_file(), LogLimits::default()).unwrap();
+    let log = Log::start(home.layout.log_file()).unwrap();
     let stranger = Stranger::start(&home);
     record_with_engine(&stranger.identity())
         .write(&home.layout.server_file())
@@ -260,7 +260,7 @@ async fn a_record_alone_ends_no_process() {
 #[cfg_attr(windows, ignore = "Windows ends an engine with its supervisor")]
 async fn a_leftover_engine_is_ended_by_the_lock_that_it_holds() {
     let home = Home::new("");
-    let log = Log::start(home.layout.log_file(), LogLimits::default()).unwrap();
+    let log = Log::start(home.layout.log_file()).unwrap();
     let lock = Lock::try_acquire(&home.layout.engine_lock_file()).unwrap().unwrap();
     let guard = gem_platform::process::Guard::new(roles::guard()).with_inherited(lock.share().unwrap());
     let mut engine = gem_platform::process::Supervised::spawn(&roles::stand_in().at_port(0), &guard).unwrap();
@@ -293,7 +293,7 @@ async fn a_leftover_engine_is_ended_by_the_lock_that_it_holds() {
 #[tokio::test]
 async fn a_second_supervisor_is_told_who_serves() {
     let home = Home::new("");
-    let log = Log::start(home.layout.log_file(), LogLimits::default()).unwrap();
+    let log = Log::start(home.layout.log_file()).unwrap();
     let acquire = |port| Claim::acquire(&home.layout, &identity_of(port), "gem-setup".as_ref(), &log);
     let claim = acquire(9379).unwrap();
     let same = acquire(9379).unwrap_err();
@@ -321,7 +321,7 @@ fn a_taken_port_is_explained_with_its_holder() {
 #[test]
 fn a_server_waits_for_one_that_has_removed_its_record() {
     let home = Home::new("");
-    let log = Log::start(home.layout.log_file(), LogLimits::default()).unwrap();
+    let log = Log::start(home.layout.log_file()).unwrap();
     let claim = || Claim::acquire(&home.layout, &identity_of(9379), "gem-setup".as_ref(), &log);
     let old = claim().unwrap();
     old.publish(EngineState::Stopping, None);
