@@ -154,6 +154,7 @@ impl UrlParser {
     fn parse(&self, text: &str) -> Result<Url, String> {
         let url = Url::parse(text).map_err(|error| match error {
             ParseError::RelativeUrlWithoutBase => format!("not a URL: {}", self.scheme),
+            ParseError::IdnaError => "a host name in another script must be in its ASCII form, `xn--…`".to_owned(),
             error => error.to_string(),
         })?;
         if self.is_directory {
