@@ -442,6 +442,7 @@ fn wrong_values_are_explained_in_plain_words() {
         (["install", "--port", "70000"], "not between 1 and 65535"),
         (["install", "--mirror", "mirror.example"], "add `https://`"),
         (["serve", "--upstream", "api.example"], "add `https://`"),
+        (["serve", "--upstream", "https://zürich.example"], "xn--"),
         (["install", "--ca-cert", "/"], "it is a directory"),
     ] {
         assert_says(&home.gem(&args).ends(2).stderr, &[says, args[2]]);
