@@ -84,6 +84,9 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
     let is_kept = parsed.layers.origin(innermost(&parsed.matches), "verbose") == Origin::Server;
     let verbose = if is_kept { 0 } else { global.verbose };
     let printer = Printer::new(global.json, global.quiet, color).within(&environment, verbose);
+    if let Some(typed) = program::typed() {
+        printer.begin_commands_with(typed);
+    }
     // If gem-setup itself started this process, the first one has already warned.
     if !args.iter().any(|arg| arg == FOREGROUND) {
         parsed.warnings.iter().for_each(|warning| printer.warning(warning));

@@ -23,7 +23,10 @@ pub(super) fn show(session: &Session<'_>, matches: &ArgMatches, layers: &Layers)
         return;
     }
     let printer = session.printer;
-    let line = |text: &str| printer.remark(&format!("{}: {text}", printer.err().dim("verbose")));
+    let line = |text: &str| {
+        let text = printer.tilde_everywhere(text);
+        printer.remark(&format!("{}: {text}", printer.err().dim("verbose")));
+    };
     let layout = &session.layout;
     let home = match () {
         () if layout.is_of_system() => "the installation for all users",
