@@ -214,7 +214,9 @@ fn prepare<'s>(
     };
     if !recorded.is_empty() {
         let remark = format!("using recorded options: {}", recorded.join(" "));
-        session.printer.remark_in_prose(&session.printer.tilde_everywhere(&remark), 2);
+        session
+            .printer
+            .remark_in_prose(&session.printer.tilde_everywhere(&remark), 2);
     }
     warn_of_idle_options(session, args, accepted, chosen.runtime);
     warn_of_left_out_parts(session, args);

@@ -221,8 +221,11 @@ impl Printer {
             None => Os::HOST != Os::Windows,
         };
         let is_ci = environment.var("CI").is_some_and(|value| value != "false");
-        let is_animated =
-            io::stderr().is_terminal() && !self.quiet && !is_dumb && !is_ci && gem_platform::console::is_in_foreground();
+        let is_animated = io::stderr().is_terminal()
+            && !self.quiet
+            && !is_dumb
+            && !is_ci
+            && gem_platform::console::is_in_foreground();
         self.bars = Bars::new(is_animated, environment);
         if is_animated {
             self.bars.clear_before_panics();

@@ -125,8 +125,14 @@ mod tests {
     #[test]
     fn a_runner_starts_gem_setup_again() {
         let again = |path: &str| typed_again(Path::new(path));
-        assert_eq!(again("/a/.npm/_npx/0f/node_modules/x/gem-setup").unwrap(), "npx gem-setup");
-        assert_eq!(again("/a/.cache/uv/archive-v0/x/bin/gem-setup").unwrap(), "uvx gem-setup");
+        assert_eq!(
+            again("/a/.npm/_npx/0f/node_modules/x/gem-setup").unwrap(),
+            "npx gem-setup"
+        );
+        assert_eq!(
+            again("/a/.cache/uv/archive-v0/x/bin/gem-setup").unwrap(),
+            "uvx gem-setup"
+        );
         assert_eq!(again("/a/.cache/pipx/x/bin/gem-setup").unwrap(), "pipx run gem-setup");
         assert_eq!(again("/usr/local/bin/gem-setup"), None);
     }

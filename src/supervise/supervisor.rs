@@ -427,7 +427,9 @@ impl Supervisor<'_> {
         self.reporter
             .note(&format!("ready after {} ms", started.elapsed().as_millis()));
         let fault = refused.map(|status| {
-            format!("the engine answers, but refused its first request with status {status}: the model may not be loaded")
+            format!(
+                "the engine answers, but refused its first request with status {status}: the model may not be loaded"
+            )
         });
         self.reporter.change(EngineState::Ready, |status| status.fault = fault);
         let reason = until_hung(

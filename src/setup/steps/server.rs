@@ -15,8 +15,8 @@ use crate::setup::check::{Check, Fix, Subject};
 use crate::setup::port::{PORT, obstacle};
 use crate::setup::step::Inspection;
 use crate::setup::{
-    Condition, SERVICE, ServerSpec, Setup, Status, advice, check_machine_service, client, service_account, service_definition,
-    service_failure, service_kind, shown,
+    Condition, SERVICE, ServerSpec, Setup, Status, advice, check_machine_service, client, service_account,
+    service_definition, service_failure, service_kind, shown,
 };
 use crate::supervise::{self, EngineRecord, GRACE, PidFile, Running, ServerIdentity, ServerRecord, Started, observe};
 
@@ -549,7 +549,9 @@ mod tests {
         let expired = certificate_fault(Timestamp::now() - SignedDuration::from_hours(1)).unwrap();
         assert!(expired.has_failed());
         assert!(is_outside(&soon) && is_outside(&expired));
-        assert!(!is_outside(&HEALTH.fail("in a crash loop", Fix::by_hand(advice::READ_LOG))));
+        assert!(!is_outside(
+            &HEALTH.fail("in a crash loop", Fix::by_hand(advice::READ_LOG))
+        ));
     }
 
     #[test]
