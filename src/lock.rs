@@ -32,8 +32,6 @@ use tokio::time::{Instant, sleep};
 use crate::error::{Explain, Kind};
 use crate::place::{self, is_misplaced};
 
-/// The message while waiting for a lock.
-pub const WAIT: &str = "waiting for another gem-setup";
 const POLL: Duration = Duration::from_millis(50);
 /// A lock file may be deleted between opening and locking. After this many attempts there must be another problem.
 const TRIES: u32 = 10;
@@ -78,6 +76,13 @@ pub enum Error {
 /// The global options whose value is the next word.
 const WITH_VALUE: [&str; 3] = ["--home", "--config", "--color"];
 
+/// The message while waiting for the lock in the file `path`, with the process that holds it.
+#[must_use]
+pub fn wait_for(path: &Path) -> String {
+    let holder = Holder::of(path).map_or_else(String::new, |holder| holder.process(None));
+    format!("waiting for another gem-setup{holder}")
+}
+
 /// The process that holds a lock, as far as the system shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
@@ -113,6 +118,18 @@ impl Holder {
         }
     }
 
+    /// The process, in parentheses; empty if nothing is known of it.
+    fn process(&self, age: Option<Duration>) -> String {
+        let pid = self.pid.map(|pid| format!("pid {pid}"));
+        let command = self.command.as_ref().map(|command| format!("`{command}`"));
+        let age = age.map(|age| format!("for {} s", age.as_secs()));
+        let parts: Vec<String> = [pid, command, age].into_iter().flatten().collect();
+        match parts.is_empty() {
+            true => String::new(),
+            false => format!(" ({})", parts.join(", ")),
+        }
+    }
+
     /// What to do before the home is free.
     #[must_use]
     pub fn remedy(&self) -> String {
@@ -145,14 +162,7 @@ fn command_in(line: &[String]) -> Option<&String> {
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pid = self.pid.map(|pid| format!("pid {pid}"));
-        let command = self.command.as_ref().map(|command| format!("`{command}`"));
-        let age = self.age.map(|age| format!("for {} s", age.as_secs()));
-        let parts: Vec<String> = [pid, command, age].into_iter().flatten().collect();
-        let process = match parts.is_empty() {
-            true => String::new(),
-            false => format!(" ({})", parts.join(", ")),
-        };
+        let process = self.process(self.age);
         let activity = if self.is_stopped {
             "is suspended in its work"
         } else {

@@ -142,7 +142,7 @@ fn described(bundled: &BundledTarget) -> String {
     match program {
         Some(path) => format!("For {target}: {runtime}; gem-setup itself is `{path}`."),
         None => format!(
-            "For {target}: {runtime}, but not gem-setup itself: add it with `bundle create --program {target}=FILE`, \
+            "For {target}: {runtime}, but not gem-setup itself: add it with `gem-setup bundle create --program {target}=FILE`, \
             or copy gem-setup to the machine separately."
         ),
     }

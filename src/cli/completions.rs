@@ -104,11 +104,14 @@ fn fish_arguments() -> String {
             let values = argument.get_possible_values();
             let values = values.iter().filter(|value| !value.is_hide_set()).map(|value| {
                 let help = value.get_help().map(ToString::to_string).unwrap_or_default();
-                format!("{}\\t'{}'", value.get_name(), help.replace('\'', ""))
+                format!("{}\\t'{}'", value.get_name(), help.replace('\'', "\\'"))
             });
             let values: Vec<String> = values.collect();
-            if !values.is_empty() {
-                let condition = format!("__fish_gem_setup_using_subcommand {}", command.get_name());
+            let condition = format!("__fish_gem_setup_using_subcommand {}", command.get_name());
+            if values.is_empty() && argument.get_value_hint() == ValueHint::Other {
+                // fish would offer files.
+                lines.push_str(&format!("complete -c {NAME} -n \"{condition}\" -f\n"));
+            } else if !values.is_empty() {
                 let values = values.join("\n");
                 lines.push_str(&format!("complete -c {NAME} -n \"{condition}\" -f -a \"{values}\"\n"));
             }

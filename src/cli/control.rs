@@ -160,10 +160,24 @@ fn report(session: &Session<'_>, started: &Started) -> Result<(), Failure> {
         let (pid, port) = (started.pid, report.port);
         printer.prose(&format!("the server is {state}: pid {pid}, port {port}"), 2);
     }
+    remark_other_port(session, report.port);
     if let Some(missing) = &started.blocked {
         printer.remark_in_prose(&without_model(missing), 2);
     }
     Ok(())
+}
+
+/// Says how Gemini CLI learns of a `port` that is not the one of its settings.
+fn remark_other_port(session: &Session<'_>, port: u16) {
+    let recorded = session.state().ok().filter(|_| session.is_installed());
+    if let Some(state) = recorded.filter(|state| state.chosen.port != port) {
+        let asked = state.chosen.port;
+        let remark = format!(
+            "Gemini CLI still asks port {asked}: `gem-setup install --port {port}` changes its settings, `gem-setup \
+             restart --port {asked}` returns to that port"
+        );
+        session.printer.remark_in_prose(&remark, 2);
+    }
 }
 
 /// Ends the server. This may take as long as its open requests.

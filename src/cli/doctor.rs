@@ -158,7 +158,7 @@ fn prepare<'s>(
             session.printer.warning(&text);
         }
     }
-    let mut wanted = Wanted::from(state.chosen.clone());
+    let mut wanted = Wanted::from(session.configured(state.chosen.clone()));
     wanted.accepted = args.accept_terms.then(|| how(accepted));
     wanted.verify = args.verify;
     let workspace = state.workspace_elsewhere(session.environment.current_dir());

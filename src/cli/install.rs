@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use gem_platform::Target;
+use gem_platform::{Os, Target};
 use gem_setup::error::{Failure, Kind};
 use gem_setup::net::SafeUrl;
 use gem_setup::runtime::terms::How;
@@ -214,7 +214,9 @@ fn prepare<'s>(
     };
     if !recorded.is_empty() {
         let remark = format!("using recorded options: {}", recorded.join(" "));
-        session.printer.remark_in_prose(&remark, 2);
+        session
+            .printer
+            .remark_in_prose(&session.printer.tilde_everywhere(&remark), 2);
     }
     warn_of_idle_options(session, args, accepted, chosen.runtime);
     warn_of_left_out_parts(session, args);
@@ -407,7 +409,7 @@ fn recorded(args: &InstallArgs, chosen: &Chosen) -> Vec<String> {
     let option = |name: &str, is_given: bool, value: Option<String>| {
         value.filter(|_| !is_given).map(|value| format!("--{name} {value}"))
     };
-    let path = |file: &Option<PathBuf>| file.as_ref().map(|file| file.display().to_string());
+    let path = |file: &Option<PathBuf>| file.as_ref().map(|file| shell::word(Os::HOST, file.as_os_str()));
     // A bundle has its own catalog and replaces the mirrors.
     let is_bundled = chosen.bundle.is_some();
     let are_mirrors_given = !args.network.mirror.is_empty() || is_bundled;
@@ -507,7 +509,7 @@ fn conclude(printer: &Printer, events: &Events<'_>, verdict: &Verdict, next_step
                     printer.remark_in_prose(&printer.tilde(&format!("    {condition}, then:")), 4);
                 }
                 // On a line of its own: a command that wraps cannot be copied.
-                printer.remark(&printer.tilde(&format!("    {}", step.way)));
+                printer.remark(&printer.tilde(&format!("    {}", printer.typed(&step.way))));
             }
         }
     }

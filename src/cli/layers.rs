@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::str::FromStr;
 
 use clap::builder::Resettable;
 use clap::parser::ValueSource;
@@ -249,6 +250,14 @@ impl Layers {
     pub(crate) fn file_says(&self, name: &str, value: &str) -> bool {
         let found = self.values.get(name).filter(|found| found.origin == Origin::File);
         found.is_some_and(|found| found.values == [value])
+    }
+
+    /// The value that a variable or the configuration file gives the option `name`, whatever the command's options are.
+    pub(crate) fn below<T: FromStr>(&self, name: &str) -> Option<T> {
+        let found = self.values.get(name)?;
+        let is_below = matches!(found.origin, Origin::Environment | Origin::File);
+        let value = found.values.first().filter(|_| is_below)?;
+        value.parse().ok()
     }
 
     /// The options in `matches` with a value from below the command line, but for switches that are off.

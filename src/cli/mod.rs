@@ -80,7 +80,13 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
         ColorChoice::Auto => automatic_color(&environment),
     };
     let global = &parsed.cli.global;
-    let printer = Printer::new(global.json, global.quiet, color).within(&environment, global.verbose);
+    // The running server keeps the wish for its log, but this command was not asked for details.
+    let is_kept = parsed.layers.origin(innermost(&parsed.matches), "verbose") == Origin::Server;
+    let verbose = if is_kept { 0 } else { global.verbose };
+    let printer = Printer::new(global.json, global.quiet, color).within(&environment, verbose);
+    if let Some(typed) = program::typed() {
+        printer.begin_commands_with(typed);
+    }
     // If gem-setup itself started this process, the first one has already warned.
     if !args.iter().any(|arg| arg == FOREGROUND) {
         parsed.warnings.iter().for_each(|warning| printer.warning(warning));
@@ -169,6 +175,7 @@ fn run(parsed: Parsed, args: Vec<OsString>, environment: Environment, printer: &
         config: parsed.config,
         config_fault: parsed.config_fault,
         args,
+        port: layers.below("port"),
         state: OnceCell::new(),
     };
     if let Ok(target) = session.target() {

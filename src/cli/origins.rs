@@ -19,11 +19,14 @@ const NOT_SHOWN: [&str; 5] = ["json", "quiet", "verbose", "color", "home"];
 /// Prints each chosen value with its origin, and each file that was read.
 pub(super) fn show(session: &Session<'_>, matches: &ArgMatches, layers: &Layers) {
     // The server's log has its own records.
-    if session.verbose == 0 || session.args.iter().any(|arg| arg == FOREGROUND) {
+    if !session.printer.is_verbose() || session.args.iter().any(|arg| arg == FOREGROUND) {
         return;
     }
     let printer = session.printer;
-    let line = |text: &str| printer.remark(&format!("{}: {text}", printer.err().dim("verbose")));
+    let line = |text: &str| {
+        let text = printer.tilde_everywhere(text);
+        printer.remark(&format!("{}: {text}", printer.err().dim("verbose")));
+    };
     let layout = &session.layout;
     let home = match () {
         () if layout.is_of_system() => "the installation for all users",
@@ -49,8 +52,12 @@ pub(super) fn show(session: &Session<'_>, matches: &ArgMatches, layers: &Layers)
     let recorded = session.is_installed().then(|| session.state().ok()).flatten();
     let recorded = recorded.map(recorded_values).unwrap_or_default();
     for (name, value) in recorded {
-        if !given.iter().any(|(given, _)| *given == name) {
-            line(&format!("{name} = {value}, from the record"));
+        if given.iter().any(|(given, _)| *given == name) {
+            continue;
+        }
+        match layers.found(name).filter(|_| name == "port" && session.port.is_some()) {
+            Some((place, values)) => line(&format!("{name} = {}, from {place}", values.join(" "))),
+            None => line(&format!("{name} = {value}, from the record")),
         }
     }
     let config = session.config.clone().unwrap_or_else(|| layout.config_file());

@@ -1,10 +1,11 @@
-//! The path of gem-setup's own executable.
+//! The path of gem-setup's own executable, and its name in advice.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use gem_setup::place;
+use gem_setup::setup::typed_again;
 
 /// The running executable, by the path with which it was called according to the command line `args`.
 ///
@@ -27,4 +28,13 @@ fn find(name: &OsStr, path: Option<&OsStr>, directory: &Path, running: &Path) ->
         .map(|candidate| directory.join(candidate))
         .find(|candidate| place::is_one_file(candidate, running).unwrap_or(false))
         .and_then(|candidate| std::path::absolute(candidate).ok())
+}
+
+/// What a person types to run gem-setup, if that is not its name: a package runner puts its cache on the PATH only for the
+/// program that it runs.
+pub(crate) fn typed() -> Option<String> {
+    let again = typed_again(&std::env::current_exe().ok()?)?;
+    let mut found = which::which_in_all("gem-setup", std::env::var_os("PATH"), "").ok()?;
+    let is_lasting = found.any(|program| typed_again(&program).is_none());
+    (!is_lasting).then_some(again)
 }

@@ -13,6 +13,7 @@ use gem_setup::net::redact_in;
 use super::args::Cli;
 use super::options::is_yes;
 use super::parse::Refusal;
+use super::program;
 use super::versions;
 use crate::report::{Events, Printer, unwritten};
 
@@ -22,6 +23,9 @@ pub(crate) fn refuse(refusal: &Refusal, args: &[OsString], environment: &Environ
     let is_forced = || environment.var("CLICOLOR_FORCE").map(|_| true);
     let color = wanted_color(args, environment).or_else(is_forced);
     let printer = Printer::new(json, false, color).within(environment, 0);
+    if let Some(typed) = program::typed() {
+        printer.begin_commands_with(typed);
+    }
     match refusal {
         Refusal::Failure(failure) => {
             if json {

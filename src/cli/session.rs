@@ -47,6 +47,8 @@ pub(crate) struct Session<'a> {
     /// A fault of the configuration, for a command that works without it.
     pub(crate) config_fault: Option<Failure>,
     pub(crate) args: Vec<OsString>,
+    /// The port that a variable or the configuration file gives; it counts before the recorded one.
+    pub(crate) port: Option<u16>,
     /// The record, once it has been read.
     pub(crate) state: OnceCell<State>,
 }
@@ -70,6 +72,21 @@ impl Session<'_> {
         }
         let state = self.state_now()?;
         Ok(self.state.get_or_init(|| state))
+    }
+
+    /// The choices that count for a command without options: those of [`Self::state`], with the port of the variable or
+    /// the configuration file.
+    pub(crate) fn chosen(&self) -> Result<Chosen, Failure> {
+        let chosen = self.state()?.chosen.clone();
+        Ok(self.configured(chosen))
+    }
+
+    /// `chosen` with the port of the variable or the configuration file.
+    pub(crate) fn configured(&self, chosen: Chosen) -> Chosen {
+        Chosen {
+            port: self.port.unwrap_or(chosen.port),
+            ..chosen
+        }
     }
 
     /// Like [`Self::state`], after this command or another one may have changed the record.
@@ -315,7 +332,7 @@ impl Session<'_> {
     /// The record's choices for a command that can use any catalog: the recorded catalog may have been deleted with its
     /// release.
     pub(crate) fn chosen_to_read(&self) -> Result<Chosen, Failure> {
-        let mut chosen = self.state()?.chosen.clone();
+        let mut chosen = self.chosen()?;
         if chosen.catalog.as_ref().is_some_and(|file| !file.exists()) {
             chosen.catalog = Some(self.layout.catalog_file()).filter(|file| file.exists());
         }

@@ -36,7 +36,7 @@ fn apply(
     let binary = session.layout.launcher(session.target()?.os);
     let plan = |chosen: &Chosen, model: &LocalModelName| {
         let values = RouterValues {
-            port: port.unwrap_or(chosen.port),
+            port: port.or(session.port).unwrap_or(chosen.port),
             model: model.to_string(),
             binary: binary.clone(),
         };

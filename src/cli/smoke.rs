@@ -81,6 +81,6 @@ pub(crate) fn print_command(session: &Session<'_>) -> Result<ExitCode, Failure> 
 fn send(session: &Session<'_>) -> Result<Smoke, Failure> {
     let state = session.state()?;
     let site = session.site_to_read()?;
-    let wanted = Wanted::from(state.chosen.clone());
+    let wanted = Wanted::from(session.chosen()?);
     session.block_on(setup::smoke(&site, &wanted, state, &Events::remarks(session.printer)))
 }

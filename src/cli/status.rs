@@ -207,7 +207,7 @@ fn cannot_look(session: &Session<'_>, error: &std::io::Error) -> Failure {
 /// The state of the server of this home.
 pub(crate) fn examine(session: &Session<'_>) -> Result<Report, Failure> {
     // A running server can be examined without the recorded choices.
-    let chosen = || session.state().map(|state| &state.chosen);
+    let chosen = || session.chosen();
     match look(session)? {
         Running::Supervised(record) if record.is_here() => {
             session.block_on(async { Ok(supervised(&supervise::refresh(*record).await)) })
@@ -219,10 +219,10 @@ pub(crate) fn examine(session: &Session<'_>) -> Result<Report, Failure> {
                 "an unknown process holds `{}`",
                 session.layout.server_lock_file().display()
             )),
-            ..not_running(chosen()?)
+            ..not_running(&chosen()?)
         }),
-        Running::Bare { pid, port } => bare(session, chosen()?, pid, port),
-        Running::No | Running::Foreign(_) => Ok(not_running(chosen()?)),
+        Running::Bare { pid, port } => bare(session, &chosen()?, pid, port),
+        Running::No | Running::Foreign(_) => Ok(not_running(&chosen()?)),
     }
 }
 
@@ -332,7 +332,7 @@ fn is_supervised(session: &Session<'_>, pid: u32) -> bool {
 
 /// The port and the runtime of the server `running`; if there is none, those of the installation.
 pub(crate) fn served(session: &Session<'_>, running: &Running) -> Result<(u16, String), Failure> {
-    let chosen = &session.state()?.chosen;
+    let chosen = &session.chosen()?;
     Ok(match running {
         Running::Supervised(record) => (record.server.port, record.server.runtime.clone()),
         Running::Bare { pid, port } => (*port, unrecorded(session, chosen, *pid).runtime.to_string()),

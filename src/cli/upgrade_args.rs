@@ -15,7 +15,7 @@ pub(crate) struct SignedArgs {
     /// The address of a signed catalog; the signature's address is the same with `.minisig` added
     #[arg(long, value_name = "URL", value_parser = URL)]
     pub(crate) catalog_url: Option<Url>,
-    /// The minisign public key that must verify the catalog [default: the one built into gem-setup]
+    /// The minisign public key that must verify the catalog [default: the one built into gem-setup, which only releases have]
     #[arg(long, value_name = "KEY")]
     pub(crate) catalog_key: Option<CatalogKey>,
 }

@@ -129,8 +129,7 @@ impl Asked<'_> {
             };
             // The reason comes last: a narrow terminal cuts off the end.
             let ((number, all), host) = (budget.retries(self.is_last), host_of(self.url));
-            let pause = wait.as_secs_f32();
-            let what = format!("retry {number} of {all} at {host} in {pause:.1} s: {fault}");
+            let what = format!("retry {number} of {all} at {host} follows: {fault}");
             self.progress.wait(self.id, &what);
             tokio::time::sleep(wait).await;
         }

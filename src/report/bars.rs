@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use console::measure_text_width;
+use console::{measure_text_width, truncate_str};
 use gem_setup::environment::Environment;
 use gem_setup::progress::{NOTICEABLE, Size};
 use gem_setup::text::printable_line;
@@ -25,6 +25,8 @@ const NARROW: &str = "{spinner} {wide_msg} {done}/{total}";
 const WIDE: u16 = 80;
 /// The columns of [`BAR`] without its label, at most.
 const BESIDES: u16 = 55;
+/// The columns of [`SPINNER`] without its text, at most, with the margin of the terminal.
+const BESIDES_SPINNER: usize = 12;
 const COUNT: &str = "{spinner} {wide_msg} {done} {speed}";
 const SPINNER: &str = "{spinner} {wide_msg} {waited}";
 /// A shorter wait is shown without its time.
@@ -78,7 +80,7 @@ impl Bars {
         let bar = ProgressBar::with_draw_target(total, margin::target(self.breaks_lines));
         let (speed, columns) = (Arc::default(), margin::columns());
         bar.set_style(style(total.map_or(SPINNER, |_| bar_for(columns, label)), &speed));
-        bar.set_message(printable_line(text));
+        bar.set_message(total.map_or_else(|| shortened(text, columns), |_| printable_line(text)));
         // The one before would stay on the screen.
         self.clear();
         bar.enable_steady_tick(TICK);
@@ -99,7 +101,7 @@ impl Bars {
         if let Some(shown) = self.lock().as_mut() {
             shown.is_waiting = true;
             shown.bar.set_style(style(SPINNER, &shown.speed));
-            shown.bar.set_message(printable_line(what));
+            shown.bar.set_message(shortened(what, margin::columns()));
             shown.bar.reset_elapsed();
             return None;
         }
@@ -212,6 +214,12 @@ impl Drop for Meanwhile {
             self.bars.clear();
         }
     }
+}
+
+/// `text` as it fits beside a spinner and its time on a terminal of `columns`; an ellipsis shows that something is missing.
+fn shortened(text: &str, columns: u16) -> String {
+    let room = usize::from(columns).saturating_sub(BESIDES_SPINNER);
+    truncate_str(&printable_line(text), room, "…").into_owned()
 }
 
 /// The template of a bar named `label` on a terminal of `columns`.

@@ -67,7 +67,7 @@ impl<'a> Diagnosis<'a> {
             }
         }
         printer.line("");
-        self.verdict().iter().for_each(|line| printer.line(line));
+        self.verdict(printer).iter().for_each(|line| printer.line(line));
     }
 
     /// The checks with this status that the report shows.
@@ -122,7 +122,7 @@ impl<'a> Diagnosis<'a> {
     }
 
     /// The last lines: whether routing works, and the next step.
-    fn verdict(&self) -> Vec<String> {
+    fn verdict(&self, printer: &Printer) -> Vec<String> {
         if let Some(args) = self.install {
             return vec![if self.waits_for_a_person() {
                 format!("not installed: follow the steps under \"By hand\", then run `gem-setup {args}`")
@@ -141,12 +141,16 @@ impl<'a> Diagnosis<'a> {
             (1, _) => "1 fault keeps routing from working.".to_owned(),
             (faults, _) => format!("{faults} faults keep routing from working."),
         };
+        let command = |args: &str| printer.typed(&format!("gem-setup {args}"));
         let next = match self.command {
             args if self.waits_for_a_person() => {
                 let args = args.unwrap_or("doctor");
-                Some(format!("Follow the steps under \"By hand\", then: gem-setup {args}"))
+                Some(format!("Follow the steps under \"By hand\", then: {}", command(args)))
             }
-            Some(args) => Some(format!("Next: gem-setup {args}")),
+            Some(args) => Some(format!("Next: {}", command(args))),
+            None if self.with(Status::Fail).any(is_later) => {
+                Some(format!("When that is done, run: {}", command("doctor")))
+            }
             None => None,
         };
         [Some(state), next].into_iter().flatten().collect()
@@ -163,6 +167,10 @@ fn is_of_records(check: &Check) -> bool {
 
 fn is_by_hand(check: &Check) -> bool {
     matches!(check.fix, Some(Fix::ByHand(_)))
+}
+
+fn is_later(check: &Check) -> bool {
+    matches!(check.fix, Some(Fix::Later(_)))
 }
 
 /// The command that resolves most of the failures, or of the warnings if nothing failed.
@@ -215,6 +223,17 @@ mod tests {
         let by_hand = Subject::new("b", "title").fail("wrong", Fix::by_hand("do it"));
         assert_eq!(next_command(std::slice::from_ref(&warning)), Some("start"));
         assert_eq!(next_command(&[warning, by_hand]), None);
+    }
+
+    #[test]
+    fn a_fault_that_waits_for_another_ends_with_doctor() {
+        let later = Fix::Later("wait until it is done, then run `gem-setup doctor` again".to_owned());
+        let checks = [Subject::new("a", "title").fail("wrong", later)];
+        let printer = Printer::new(false, false, Some(false));
+        printer.begin_commands_with("npx gem-setup".to_owned());
+        let lines = Diagnosis::new(&checks, None).verdict(&printer);
+        assert_eq!(lines.last().unwrap(), "When that is done, run: npx gem-setup doctor");
+        assert_eq!(printer.here("run `gem-setup start`"), "run `npx gem-setup start`");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use console::Term;
+use gem_platform::console::is_in_foreground;
 use gem_setup::environment::Environment;
 use indicatif::{ProgressDrawTarget, TermLike};
 
@@ -46,6 +47,11 @@ impl Margin {
         let columns = self.term.size().1.max(1);
         self.drawn.load(Ordering::Relaxed).div_ceil(columns)
     }
+
+    /// Draws, unless this is a background job now: the shell in the foreground has the screen.
+    fn draw(&self, draw: impl FnOnce(&Term) -> io::Result<()>) -> io::Result<()> {
+        if is_in_foreground() { draw(&self.term) } else { Ok(()) }
+    }
 }
 
 impl TermLike for Margin {
@@ -58,30 +64,33 @@ impl TermLike for Margin {
     }
 
     fn move_cursor_up(&self, n: usize) -> io::Result<()> {
-        self.term.move_cursor_up(n)
+        self.draw(|term| term.move_cursor_up(n))
     }
 
     fn move_cursor_down(&self, n: usize) -> io::Result<()> {
-        self.term.move_cursor_down(n)
+        self.draw(|term| term.move_cursor_down(n))
     }
 
     fn move_cursor_right(&self, n: usize) -> io::Result<()> {
-        self.term.move_cursor_right(n)
+        self.draw(|term| term.move_cursor_right(n))
     }
 
     fn move_cursor_left(&self, n: usize) -> io::Result<()> {
-        self.term.move_cursor_left(n)
+        self.draw(|term| term.move_cursor_left(n))
     }
 
     fn write_line(&self, text: &str) -> io::Result<()> {
-        self.term.write_line(text)
+        self.draw(|term| term.write_line(text))
     }
 
     fn write_str(&self, text: &str) -> io::Result<()> {
-        self.term.write_str(text)
+        self.draw(|term| term.write_str(text))
     }
 
     fn clear_line(&self) -> io::Result<()> {
+        if !is_in_foreground() {
+            return Ok(());
+        }
         let rows = self.rows();
         if rows > 1 && self.breaks_lines {
             self.drawn.store(0, Ordering::Relaxed);

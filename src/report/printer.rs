@@ -63,6 +63,9 @@ fn shown(text: &str, line_end: &str) -> String {
     shown
 }
 
+/// How commands of gem-setup begin.
+const NAME: &str = "gem-setup";
+
 /// The form of a line end in a single line.
 const ESCAPED_END: &str = "\\n";
 
@@ -163,6 +166,8 @@ pub(crate) struct Printer {
     home: String,
     /// The global options for suggested commands, so that they act on the same home.
     globals: OnceLock<Vec<String>>,
+    /// What a person types to run gem-setup, if that is not its name.
+    typed: OnceLock<String>,
     /// The options that are not from the command line.
     origins: OnceLock<Vec<GivenBelow>>,
     /// The error that closed standard output.
@@ -200,6 +205,7 @@ impl Printer {
             bars: Bars::default(),
             home: String::new(),
             globals: OnceLock::new(),
+            typed: OnceLock::new(),
             origins: OnceLock::new(),
             closed: Mutex::new(None),
             spoke: AtomicBool::new(false),
@@ -215,7 +221,11 @@ impl Printer {
             None => Os::HOST != Os::Windows,
         };
         let is_ci = environment.var("CI").is_some_and(|value| value != "false");
-        let is_animated = io::stderr().is_terminal() && !self.quiet && !is_dumb && !is_ci;
+        let is_animated = io::stderr().is_terminal()
+            && !self.quiet
+            && !is_dumb
+            && !is_ci
+            && gem_platform::console::is_in_foreground();
         self.bars = Bars::new(is_animated, environment);
         if is_animated {
             self.bars.clear_before_panics();
@@ -227,6 +237,17 @@ impl Printer {
     /// From now on, suggested commands of gem-setup end with `globals`.
     pub(crate) fn add_globals(&self, globals: Vec<String>) {
         let _ = self.globals.set(globals);
+    }
+
+    /// From now on, suggested commands begin with `typed` in place of gem-setup's name.
+    pub(crate) fn begin_commands_with(&self, typed: String) {
+        let _ = self.typed.set(typed);
+    }
+
+    /// `command`, a line that begins with gem-setup's name, as a person can type it.
+    pub(crate) fn typed(&self, command: &str) -> String {
+        let rest = self.typed.get().zip(command.strip_prefix(NAME));
+        rest.map_or_else(|| command.to_owned(), |(typed, rest)| format!("{typed}{rest}"))
     }
 
     /// From now on, failures because of an option name its source, if that is one of `origins`.
@@ -248,6 +269,10 @@ impl Printer {
             Some(globals) if !globals.is_empty() => with_globals(text, globals),
             _ => text.to_owned(),
         };
+        let text = match self.typed.get() {
+            Some(typed) => text.replace(&format!("`{NAME} "), &format!("`{typed} ")),
+            None => text,
+        };
         if is_root() { text.replace("`sudo ", "`") } else { text }
     }
 
@@ -257,6 +282,14 @@ impl Printer {
             return text.to_owned();
         }
         text.replace(&format!("`{}/", self.home), "`~/")
+    }
+
+    /// Like [`Self::tilde`], also for paths that follow a blank.
+    pub(crate) fn tilde_everywhere(&self, text: &str) -> String {
+        if self.home.len() < 2 {
+            return text.to_owned();
+        }
+        self.tilde(text).replace(&format!(" {}/", self.home), " ~/")
     }
 
     /// `text` as people get it. Programs, which read JSON, get whole paths everywhere.

@@ -33,8 +33,10 @@ fn words(line: &str) -> Box<dyn Iterator<Item = Word<'_>> + '_> {
 fn end_of_word(text: &str) -> Option<usize> {
     let mut is_quoted = false;
     let mut previous = None;
+    // Blanks before the first word would stay alone on a line if that word does not fit.
+    let indent = text.len() - text.trim_start_matches(' ').len();
     for (at, c) in text.char_indices() {
-        if previous == Some(' ') && c != ' ' && !is_quoted {
+        if at > indent && previous == Some(' ') && c != ' ' && !is_quoted {
             return Some(at);
         }
         is_quoted ^= c == '`';
@@ -54,6 +56,7 @@ mod tests {
             "FAIL a.b: one\n     two three"
         );
         assert_eq!(wrapped("  a: one two", 8, 4), "  a: one\n    two");
+        assert_eq!(wrapped("  `/a/long/path` (1 B)", 9, 4), "  `/a/long/path`\n    (1 B)");
         assert_eq!(wrapped("short\nlines", 40, 2), "short\nlines");
     }
 

@@ -131,7 +131,7 @@ pub trait Runtime: Send + Sync {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The executable cannot be started or waited for.
-    #[error("cannot run the runtime `{}`", program.display())]
+    #[error("cannot run the runtime `{}`{}", program.display(), without_interpreter(program, source))]
     Start {
         /// The executable.
         program: PathBuf,
@@ -241,6 +241,14 @@ fn listing(rows: &[[String; 2]]) -> String {
     let mut listing = aligned(rows, 2).lines.join("\n");
     listing.push('\n');
     listing
+}
+
+/// The reason if `program` is there, but not what runs it.
+fn without_interpreter(program: &Path, source: &std::io::Error) -> &'static str {
+    match source.kind() == std::io::ErrorKind::NotFound && program.is_file() {
+        true => ", whose interpreter or loader is missing",
+        false => "",
+    }
 }
 
 fn tail_of(tail: &str) -> String {

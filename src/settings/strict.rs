@@ -69,7 +69,10 @@ pub(super) fn clean(text: &str) -> Cleaned {
         if character == BYTE_ORDER_MARK && offset == 0 {
             cleaned.removed.push("the byte order mark".to_owned());
         } else if commas.next_if_eq(&offset).is_some() {
-            cleaned.removed.push(format!("the trailing comma in line {line}"));
+            let what = format!("the trailing comma in line {line}");
+            if cleaned.removed.last() != Some(&what) {
+                cleaned.removed.push(what);
+            }
         } else if region != Region::Text && is_odd_space(character) {
             cleaned.text.push(' ');
             let what = format!("the space U+{:04X} in line {line}", u32::from(character));

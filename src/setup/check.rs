@@ -61,8 +61,9 @@ pub struct Command {
 /// The arguments of the command that repairs everything under the control of `install`.
 const REPAIR: &str = "doctor --fix";
 
-/// How a failure's hint ends where the command would then succeed.
-const AGAIN: [&str; 3] = [
+/// How a failure's hint ends where the command would then succeed, or where it names `doctor`.
+const AGAIN: [&str; 4] = [
+    ", or run `gem-setup doctor`",
     ", then run the command again",
     "; then run the command again",
     " and run the command again",
@@ -184,9 +185,27 @@ impl Subject {
 }
 
 impl Check {
+    /// Makes a failure a warning, where it does not prevent routing.
+    pub(super) fn be_a_warning(&mut self) {
+        if self.has_failed() {
+            self.status = Status::Warn;
+        }
+    }
+
     /// Whether the check's failure prevents routing.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.status == Status::Fail
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doctor_does_not_advise_itself() {
+        let fix = Fix::by_hand("read the output with `gem-setup logs`, or run `gem-setup doctor`");
+        assert_eq!(fix.to_string(), "read the output with `gem-setup logs`");
     }
 }

@@ -50,9 +50,10 @@ async fn converge(setup: &mut Setup<'_>, observer: &dyn Observer) -> StepsReport
         let faults = faults.filter(|fault| is_long || fault.id == steps::SETTINGS.id);
         faults.for_each(|fault| observer.foresee(&fault));
     }
-    if let Err(failures) = check_blockers(setup, &mut found).await {
-        return refuse(observer, &found, failures);
-    }
+    let accepted = match check_blockers(setup, &mut found).await {
+        Ok(accepted) => accepted,
+        Err(failures) => return refuse(observer, &found, failures),
+    };
     if !is_needed && setup.is_on_record() {
         return report_unchanged(observer, &found);
     }
@@ -62,7 +63,7 @@ async fn converge(setup: &mut Setup<'_>, observer: &dyn Observer) -> StepsReport
         Err(failure) => return refuse(observer, &found, vec![(at, failure)]),
     };
     let found = inspect_all(setup).await;
-    apply_all(setup, observer, found).await
+    apply_all(setup, observer, found, accepted).await
 }
 
 /// The checks that will still fail after all steps, as far as this is known in advance.
@@ -112,7 +113,7 @@ pub async fn settle_swap(layout: &Layout) -> Result<(), Failure> {
 pub async fn lock_home(layout: &Layout, part: &str, progress: &dyn Progress) -> Result<Lock, lock::Error> {
     let lock_file = layout.lock_file();
     let lock = Lock::acquire(&lock_file, LOCK_PATIENCE);
-    waiting(progress, part, lock::WAIT, lock).await
+    waiting(progress, part, &lock::wait_for(&lock_file), lock).await
 }
 
 /// Takes the lock for the step `at` and reads the state again, because the lock's last owner may have changed it.
@@ -249,11 +250,11 @@ fn todo(
 }
 
 /// Finds the obstacles that `install` cannot remove, and asks about the terms. The answer is recorded at once, so that a
-/// later failure does not cause a second question.
+/// later failure does not cause a second question; the change is returned.
 async fn check_blockers(
     setup: &mut Setup<'_>,
     found: &mut [(StepId, Inspection)],
-) -> Result<(), Vec<(StepId, Failure)>> {
+) -> Result<Option<String>, Vec<(StepId, Failure)>> {
     let failures = take_blockers(found);
     if !failures.is_empty() {
         return Err(failures);
@@ -263,16 +264,16 @@ async fn check_blockers(
         .any(|(id, inspection)| *id == StepId::Terms && is_needed(inspection));
     if terms_needed && setup.wanted.accepted.is_none() {
         let accepted = accept_terms(setup).await;
-        accepted.map_err(|failure| vec![(StepId::Terms, failure)])?;
+        return accepted.map(Some).map_err(|failure| vec![(StepId::Terms, failure)]);
     }
-    Ok(())
+    Ok(None)
 }
 
-async fn accept_terms(setup: &mut Setup<'_>) -> Result<(), Failure> {
+async fn accept_terms(setup: &mut Setup<'_>) -> Result<String, Failure> {
     steps::ask_terms(setup)?;
     let at = StepId::Terms;
     let _lock = lock_home(&setup.site.layout, at.as_str(), setup.tools.progress).await?;
-    steps::apply(setup, at).await.map(drop)
+    steps::apply(setup, at).await
 }
 
 /// The obstacles of all steps. One that several steps have, with one remedy, counts for the first.
@@ -329,7 +330,13 @@ fn combined(failures: Vec<(StepId, Failure)>) -> Option<Failure> {
     verdict::combine(&failures)
 }
 
-async fn apply_all(setup: &mut Setup<'_>, observer: &dyn Observer, found: Vec<(StepId, Inspection)>) -> StepsReport {
+/// Applies the steps. The terms that this command `accepted` beforehand count as a change.
+async fn apply_all(
+    setup: &mut Setup<'_>,
+    observer: &dyn Observer,
+    found: Vec<(StepId, Inspection)>,
+    mut accepted: Option<String>,
+) -> StepsReport {
     let mut outcome = StepsReport {
         changed: Vec::new(),
         error: None,
@@ -345,7 +352,9 @@ async fn apply_all(setup: &mut Setup<'_>, observer: &dyn Observer, found: Vec<(S
         } else {
             steps::inspect(setup, id).await
         };
-        match apply_step(setup, id, inspection).await {
+        let done = apply_step(setup, id, inspection).await;
+        let before = accepted.take_if(|_| id == StepId::Terms && done.is_ok());
+        match done.map(|done| before.map_or(done, |detail| (StepState::Changed, detail))) {
             Ok((state, detail)) => {
                 if state == StepState::Changed {
                     outcome.changed.push(id);

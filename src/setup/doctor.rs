@@ -2,6 +2,7 @@
 
 use super::check::{Check, Fix, Status, Subject};
 use super::launcher::starts_own;
+use super::step::Inspection;
 use super::step_id::StepId;
 use super::steps::SMOKE;
 use super::{Setup, advice, client, kept, needs, network, shown, smoke, steps};
@@ -65,7 +66,13 @@ pub async fn examine(setup: &Setup<'_>, extras: Extras) -> Examination {
     ];
     others.extend(inspect_leftover(setup));
     if extras.network {
-        others.extend(network::inspect(setup).await);
+        let mut downloads = network::inspect(setup).await;
+        let is_needed = |(id, found): &(StepId, Inspection)| *id <= StepId::Model && !found.is_settled();
+        if !found.iter().any(is_needed) {
+            // They have nothing to bring, so routing works without them.
+            downloads.iter_mut().for_each(Check::be_a_warning);
+        }
+        others.extend(downloads);
     }
     if extras.smoke {
         for (_, inspection) in &mut found {

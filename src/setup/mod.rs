@@ -75,7 +75,7 @@ pub use launcher::Launcher;
 pub use needs::{check_plan, check_removal, check_server};
 pub use offers::{Offer, known_offers, offers, unpack_signed};
 pub use port::{taken_port, unusable_port};
-pub use program::{keep_program, lasting_program};
+pub use program::{keep_program, lasting_program, typed_again};
 pub use records::{PlacedFile, Release, SignedCatalog, SmokeFault, SmokeRecord};
 pub use release::{recorded_catalog, way_back};
 pub use repair::repair;

@@ -139,7 +139,7 @@ async fn ask(fetcher: &Fetcher, sources: &[Url], proxy: Option<&'static str>) ->
         if let Err(Error::Unobtainable { tried, .. }) = &answer {
             advice = tried.iter().find_map(|source| source.advice.clone()).or(advice);
         }
-        said.push(format!("{}: {}", describe(&route), outcome(answer)));
+        said.push(format!("{}: {} ({})", route.url, outcome(answer), describe(&route)));
     }
     Asked {
         answers,
@@ -155,15 +155,15 @@ fn describe(route: &Route) -> String {
     );
     let trust = match &route.trust {
         None => String::new(),
-        Some(Trust::System) => ", the system's certificates".to_owned(),
-        Some(Trust::SystemAnd(file)) => format!(", the system's certificates and `{}`", file.display()),
+        Some(Trust::System) => ", with the system's certificates".to_owned(),
+        Some(Trust::SystemAnd(file)) => format!(", with the system's certificates and `{}`", file.display()),
         Some(Trust::Only(store, extra)) => {
             let files = std::iter::once(store).chain(extra);
             let files: Vec<String> = files.map(|file| format!("`{}`", file.display())).collect();
-            format!(", the certificates in {}", files.join(" and "))
+            format!(", with the certificates in {}", files.join(" and "))
         }
     };
-    format!("{} {way}{trust}", route.url)
+    format!("{way}{trust}")
 }
 
 fn outcome(size: Result<Option<u64>, Error>) -> String {

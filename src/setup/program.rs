@@ -51,6 +51,14 @@ pub(super) fn runner(executable: &Path) -> Option<(&'static str, &'static str)> 
     found.map(|(_, runner, command)| (*runner, *command))
 }
 
+/// What starts gem-setup again if a package runner ran `executable` from its cache, as in `npx gem-setup`.
+#[must_use]
+pub fn typed_again(executable: &Path) -> Option<String> {
+    let (_, command) = runner(executable)?;
+    let command = command.strip_suffix(" install").unwrap_or(command);
+    Some(command.replace("@latest", "").replace("--no-cache ", ""))
+}
+
 /// Whether `executable` may be deleted at any time.
 fn is_in_cache(executable: &Path) -> bool {
     runner(executable).is_some()
@@ -110,6 +118,21 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_runner_starts_gem_setup_again() {
+        let again = |path: &str| typed_again(Path::new(path));
+        assert_eq!(
+            again("/a/.npm/_npx/0f/node_modules/x/gem-setup").unwrap(),
+            "npx gem-setup"
+        );
+        assert_eq!(
+            again("/a/.cache/uv/archive-v0/x/bin/gem-setup").unwrap(),
+            "uvx gem-setup"
+        );
+        assert_eq!(again("/a/.cache/pipx/x/bin/gem-setup").unwrap(), "pipx run gem-setup");
+        assert_eq!(again("/usr/local/bin/gem-setup"), None);
+    }
 
     #[test]
     fn programs_of_package_runners_are_temporary() {

@@ -138,7 +138,8 @@ impl Explain for Error {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Serving { wanted, record, .. } if record.server.is_alike(wanted) => {
-                "run `gem-setup restart` with the new options".to_owned()
+                "give these options to `gem-setup restart` to replace the running server by one that has them"
+                    .to_owned()
             }
             Self::Serving { .. } | Self::Locked { .. } | Self::Bare { .. } => {
                 "run `gem-setup stop` first, or `gem-setup status` to see the running server".to_owned()

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use gem_platform::process::{Detached, Program, start_detached, start_remedy};
+use gem_platform::process::{Detached, Program, ask_to_end, identity, start_detached, start_remedy};
 use tokio::time::{Instant, sleep};
 
 use super::claim;
@@ -270,7 +270,10 @@ async fn launch(layout: &Layout, request: &StartRequest, deadline: Instant) -> R
         .and_then(|file| start_detached(&request.program, request.reaper, &file))
         .map_err(failed)?;
     let pid = process.id();
-    match wait(layout, request, pid, Some(&mut process), deadline).await {
+    let mut successor = Successor { layout, pid: Some(pid) };
+    let end = wait(layout, request, pid, Some(&mut process), deadline).await;
+    successor.pid = None;
+    match end {
         StartEnd::Up { blocked } => Ok(Some(Started {
             pid,
             already: false,
@@ -285,6 +288,30 @@ async fn launch(layout: &Layout, request: &StartRequest, deadline: Instant) -> R
         },
         outcome => Err(outcome.into_error(request, pid, tail(&mut said))),
     }
+}
+
+/// A started server. It is ended if the wait for it is given up while it waits for the former server to end: nobody would expect it
+/// to come up later.
+struct Successor<'a> {
+    layout: &'a Layout,
+    /// Its process id, while it is waited for.
+    pid: Option<u32>,
+}
+
+impl Drop for Successor<'_> {
+    fn drop(&mut self) {
+        let Some(pid) = self.pid else { return };
+        let former = ServerRecord::read(&self.layout.server_file()).ok().flatten();
+        let is_waiting = former.is_some_and(|former| former.process.pid != pid && is_ending(self.layout, &former));
+        if let Some(process) = identity(pid).filter(|_| is_waiting) {
+            let _ = ask_to_end(&process);
+        }
+    }
+}
+
+/// Whether the server of `record` has the home and was asked to end.
+fn is_ending(layout: &Layout, record: &ServerRecord) -> bool {
+    record.stopping && record.has_home(layout)
 }
 
 /// Waits for a server that another process started, if it is the wanted one.

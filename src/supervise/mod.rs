@@ -51,7 +51,7 @@ pub use notify::ServiceManager;
 pub use output::EngineOutput;
 pub use own::OwnProgram;
 pub use pid::{Owner, PidFile};
-pub use readiness::HealthLimits;
+pub use readiness::{HealthLimits, REFUSED_REMEDY};
 pub use remote::{Remote, ask, consent, is_ready, is_silent, is_stranger, peer, refresh};
 pub use shutdown::{Shutdown, ask as ask_to_shut_down, on_signals, reached};
 pub use source::{CommandSource, CurrentCommand};

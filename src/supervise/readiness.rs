@@ -48,6 +48,11 @@ const RECHECK: Duration = Duration::from_secs(1);
 const IDLE_SHARE: u32 = 100;
 const WARM_UP_TRIES: u32 = 3;
 const NOT_FOUND: u16 = 404;
+/// From this status on, the fault is the engine's and not the request's.
+const SERVER_ERROR: u16 = 500;
+/// What to do about an engine that refused to load its model.
+pub const REFUSED_REMEDY: &str = "read the reason with `gem-setup logs`; if the model is damaged, `gem-setup pull --force` \
+                                  brings it again";
 
 /// Receives the results of the probes; implemented by the supervisor.
 pub(super) trait Observer {
@@ -59,7 +64,8 @@ pub(super) trait Observer {
     fn recovered(&self);
 }
 
-/// Waits until the engine at `endpoint` answers and its model is loaded.
+/// Waits until the engine at `endpoint` answers and its model is loaded. Returns the status with which the engine
+/// refused to load it.
 ///
 /// # Errors
 /// Why the engine should be replaced.
@@ -68,7 +74,7 @@ pub(super) async fn until_ready(
     endpoint: &Endpoint,
     limits: &HealthLimits,
     observer: &impl Observer,
-) -> Result<(), String> {
+) -> Result<Option<u16>, String> {
     until_answering(request, endpoint, limits).await?;
     observer.note("answers; now it loads its model");
     warm_up(request, endpoint, limits, observer).await
@@ -107,19 +113,19 @@ async fn warm_up(
     endpoint: &Endpoint,
     limits: &HealthLimits,
     observer: &impl Observer,
-) -> Result<(), String> {
+) -> Result<Option<u16>, String> {
     let mut problem = String::new();
     for _ in 0..WARM_UP_TRIES {
         match timeout(limits.warm_up, request.warm_up(endpoint)).await {
             Err(_) => {
                 return Err(format!("did not load its model within {} s", limits.warm_up.as_secs()));
             }
-            Ok(Ok(200..300)) => return Ok(()),
+            Ok(Ok(200..300)) => return Ok(None),
             Ok(Ok(NOT_FOUND)) => return Err(unknown(request)),
             Ok(Ok(status)) => {
                 // The engine is alive and responds. The gateway will judge the response.
                 observer.note(&format!("answered the warm-up request with status {status}"));
-                return Ok(());
+                return Ok((status >= SERVER_ERROR).then_some(status));
             }
             Ok(Err(error)) => problem = error.to_string(),
         }

@@ -419,13 +419,19 @@ impl Supervisor<'_> {
     /// Waits until the engine is ready and watches it; returns the reason why it must be replaced.
     async fn watch(&self, pid: u32, endpoint: &Endpoint, ready_at: &OnceLock<Instant>) -> String {
         let started = Instant::now();
-        if let Err(reason) = until_ready(&self.probe, endpoint, &self.config.health, &self.reporter).await {
-            return reason;
-        }
+        let refused = match until_ready(&self.probe, endpoint, &self.config.health, &self.reporter).await {
+            Ok(refused) => refused,
+            Err(reason) => return reason,
+        };
         let _ = ready_at.set(Instant::now());
         self.reporter
             .note(&format!("ready after {} ms", started.elapsed().as_millis()));
-        self.reporter.state(EngineState::Ready);
+        let fault = refused.map(|status| {
+            format!(
+                "the engine answers, but refused its first request with status {status}: the model may not be loaded"
+            )
+        });
+        self.reporter.change(EngineState::Ready, |status| status.fault = fault);
         let reason = until_hung(
             &self.probe,
             endpoint,

@@ -132,7 +132,7 @@ async fn ready(config: &TrialConfig, endpoint: &Endpoint, log: &Log) -> Result<(
             model: config.model.clone(),
             gate: Arc::clone(&config.gate),
         };
-        return until_ready(&probe, endpoint, &limits, &Notes(log)).await;
+        return until_ready(&probe, endpoint, &limits, &Notes(log)).await.map(drop);
     }
     let deadline = Instant::now() + limits.start;
     while !local::is_listening(endpoint.port()).await {

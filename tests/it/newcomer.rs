@@ -90,12 +90,21 @@ fn a_pull_for_another_runtime_names_what_installs_it() {
 }
 
 #[test]
+fn an_unknown_model_changes_nothing_with_builtin() {
+    let home = builtin(&["--no-start"]);
+    let before = fs::read_to_string(home.layout().state_file()).unwrap();
+    let run = home.gem(&["install", "--model", "foo", "--no-start"]).ends(2);
+    assert_says(&run.stderr, &["the catalog has no model `foo`"]);
+    assert_eq!(fs::read_to_string(home.layout().state_file()).unwrap(), before);
+}
+
+#[test]
 fn what_differs_in_the_running_server_is_named() {
     let home = builtin(&[]);
-    home.gem(&["install", "--model", "foo", "--no-start"]).run();
+    home.gem(&["restart", "--model", "foo"]).ok();
     let check = home.doctor().check("server.process");
     let detail = check["detail"].as_str().unwrap();
-    let differing = format!("serves the model name `{MODEL}`, but the model name `foo` was installed");
+    let differing = format!("serves the model name `foo`, but the model name `{MODEL}` was installed");
     assert_says(detail, &[&differing]);
     assert!(!detail.contains("port"), "{detail}");
 }
@@ -221,7 +230,7 @@ fn an_empty_or_cut_record_is_called_so() {
 #[test]
 fn every_report_breaks_at_words() {
     let home = builtin(&[]);
-    home.gem(&["install", "--model", "foo", "--no-start"]).run();
+    home.gem(&["restart", "--model", "foo"]).ok();
     for args in [
         &["status"][..],
         &["service", "status"],

@@ -24,9 +24,22 @@ pub fn prepare() -> Console {
     Console { _before: os::prepare() }
 }
 
+/// Whether this process may draw on the terminal of standard error: a background job would draw over what is typed.
+#[must_use]
+pub fn is_in_foreground() -> bool {
+    os::is_in_foreground()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_terminal_nothing_is_in_the_background() {
+        if !std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+            assert!(is_in_foreground());
+        }
+    }
 
     #[test]
     fn preparing_twice_and_without_a_console_does_no_harm() {

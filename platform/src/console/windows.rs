@@ -33,6 +33,11 @@ impl Drop for Before {
     }
 }
 
+/// There are no background jobs.
+pub(super) const fn is_in_foreground() -> bool {
+    true
+}
+
 /// The former code page, if it was changed to UTF-8.
 fn use_utf8() -> Option<u32> {
     #[expect(

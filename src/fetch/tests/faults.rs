@@ -253,9 +253,7 @@ async fn busy_servers_are_asked_again_after_their_stated_delay() {
     for part in [
         "retry 1 of 3 at 127.0.0.1:",
         "429 Too Many Requests",
-        " in 1.0 s: ",
         "retry 2 of 3",
-        " in 0.0 s: ",
         "503 Service Unavailable",
     ] {
         assert!(notes.contains(part), "{notes}");

@@ -108,7 +108,7 @@ impl OpenBundle {
 async fn lock_directory(bundle: &Path, downloads: &Path, name: &str, progress: &dyn Progress) -> Result<Lock, Failure> {
     let path = downloads.join(format!("{name}.lock"));
     let lock = Lock::acquire(&path, LOCK_PATIENCE);
-    waiting(progress, "bundle", lock::WAIT, lock)
+    waiting(progress, "bundle", &lock::wait_for(&path), lock)
         .await
         .map_err(|error| match error {
             lock::Error::Io { path, source } => not_unpacked(bundle, &place::at(&path, &source)),

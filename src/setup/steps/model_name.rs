@@ -24,9 +24,8 @@ pub(in crate::setup) async fn unknown(setup: &Setup<'_>) -> Option<Failure> {
     }
     match chosen.runtime {
         RuntimeName::Lit => {}
-        RuntimeName::LitertLm => return Some(failure(setup, "")),
-        // The built-in classifier answers under any name.
-        RuntimeName::Builtin => return None,
+        // The built-in classifier answers under any name, but Gemini CLI would not ask for this one.
+        RuntimeName::LitertLm | RuntimeName::Builtin => return Some(failure(setup, "")),
     }
     let runtime = setup.runtime().ok()?;
     if !site.is_for_this_machine() || !runtime.program().is_some_and(Path::exists) {

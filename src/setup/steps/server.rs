@@ -15,10 +15,10 @@ use crate::setup::check::{Check, Fix, Subject};
 use crate::setup::port::{PORT, obstacle};
 use crate::setup::step::Inspection;
 use crate::setup::{
-    Condition, SERVICE, ServerSpec, Setup, advice, check_machine_service, client, service_account, service_definition,
-    service_failure, service_kind, shown,
+    Condition, SERVICE, ServerSpec, Setup, Status, advice, check_machine_service, client, service_account,
+    service_definition, service_failure, service_kind, shown,
 };
-use crate::supervise::{self, GRACE, PidFile, Running, ServerIdentity, ServerRecord, Started, observe};
+use crate::supervise::{self, EngineRecord, GRACE, PidFile, Running, ServerIdentity, ServerRecord, Started, observe};
 
 const PROCESS: Subject = Subject::new("server.process", "server process");
 const HEALTH: Subject = Subject::new("server.health", "server answers");
@@ -29,6 +29,9 @@ const SHORT: SignedDuration = SignedDuration::from_hours(14 * 24);
 const START: &str = "start";
 const RESTART: &str = "restart";
 const INSTALL: &str = "install";
+/// A restart would load the model from the beginning.
+const WAIT: &str = "status --wait 60";
+const NEW_CERTIFICATE: &str = "replace the certificate and its key by new ones: the server reads them again";
 
 pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
     let mut inspection = look(setup).await;
@@ -244,11 +247,25 @@ async fn inspect_supervised(setup: &Setup<'_>, record: &ServerRecord) -> Inspect
         None => inspect_pid_file(setup, pid),
     };
     let checks = vec![process, port, health];
-    if checks.iter().all(|check| check.status == crate::setup::Status::Ok) {
+    let is_settled = |check: &Check| check.status == Status::Ok || is_outside(check);
+    if checks.iter().all(is_settled) {
         Inspection::in_place(format!("pid {pid} serves port {}", wanted.port), checks)
+    } else if checks.iter().all(|check| is_settled(check) || is_wait(check)) {
+        Inspection::needed("wait until the server has loaded its model", checks)
     } else {
         Inspection::needed("restart the server", checks)
     }
+}
+
+/// Whether a restart of the server would leave the finding of `check` as it is.
+fn is_outside(check: &Check) -> bool {
+    let advice = [NEW_CERTIFICATE, RAISE_LOOPBACK, supervise::REFUSED_REMEDY];
+    matches!(&check.fix, Some(Fix::ByHand(what)) if advice.contains(&what.as_str()))
+}
+
+/// Whether the server resolves the finding of `check` by itself.
+fn is_wait(check: &Check) -> bool {
+    check.fix.as_ref().and_then(Fix::args) == Some(WAIT)
 }
 
 /// The server of `record` differs from the `wanted` one.
@@ -351,16 +368,15 @@ async fn inspect_health(setup: &Setup<'_>, wanted: &ServerIdentity, record: &Ser
     match answer {
         Ok(answer) if answer.status == 200 || (wanted.direct && answer.status != 404) => {
             let remote = supervise::ask(record).await;
-            match remote.and_then(|remote| certificate_fault(remote.certificate_until?)) {
-                Some(fault) => fault,
-                None => HEALTH.ok(format!("ready on port {port}")),
-            }
+            let certificate = remote.and_then(|remote| certificate_fault(remote.certificate_until?));
+            let fault = certificate.or_else(|| refused(record.engine.as_ref()?));
+            fault.unwrap_or_else(|| HEALTH.ok(format!("ready on port {port}")))
         }
         Ok(answer) => {
             // The server may not have noticed yet.
             match setup.closed().await {
                 Some(closed) => without_model(setup, port, &closed.in_words()),
-                None => not_ready(record, port, answer.status),
+                None => not_ready(record.engine.as_ref(), port, answer.status),
             }
         }
         Err(error) => {
@@ -373,9 +389,18 @@ async fn inspect_health(setup: &Setup<'_>, wanted: &ServerIdentity, record: &Ser
     }
 }
 
-fn not_ready(record: &ServerRecord, port: u16, status: u16) -> Check {
-    let engine = record.engine.as_ref();
+/// The warning about an engine that answers, but refused the request with which its model is loaded.
+fn refused(engine: &EngineRecord) -> Option<Check> {
+    let fault = engine.fault.as_ref().filter(|_| engine.state == EngineState::Ready)?;
+    Some(HEALTH.warn(fault, Fix::by_hand(supervise::REFUSED_REMEDY)))
+}
+
+fn not_ready(engine: Option<&EngineRecord>, port: u16, status: u16) -> Check {
     let state = match engine.map_or(EngineState::Starting, |engine| engine.state) {
+        EngineState::Starting => {
+            let detail = format!("port {port} answers {status}: the runtime is starting and loads its model");
+            return HEALTH.fail(detail, Fix::run(WAIT));
+        }
         EngineState::CrashLoop => "in a crash loop",
         state => state.as_str(),
     };
@@ -387,7 +412,7 @@ fn not_ready(record: &ServerRecord, port: u16, status: u16) -> Check {
 
 /// The fault of a gateway's certificate that is valid until `until`. A gateway continues with an expired one.
 fn certificate_fault(until: Timestamp) -> Option<Check> {
-    let fix = Fix::by_hand("replace the certificate and its key by new ones: the server reads them again");
+    let fix = Fix::by_hand(NEW_CERTIFICATE);
     let left = until.duration_since(Timestamp::now());
     if left.is_negative() {
         return Some(HEALTH.fail(
@@ -415,6 +440,13 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
         Ok(Running::Supervised(record)) => record.given(layout)?,
         _ => Vec::new(),
     };
+    let is_loading = match &running {
+        Ok(Running::Supervised(record)) => inspect_supervised(setup, record).await.checks.iter().any(is_wait),
+        _ => false,
+    };
+    if is_loading && !setup.wanted.force {
+        return join(setup, &given).await;
+    }
     if setup.wanted.chosen.scope == Destination::System {
         return serve_all_users(setup, &given).await;
     }
@@ -428,6 +460,15 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
     let started = waiting(setup.tools.progress, "server", supervise::STARTING, starting).await?;
     let left = running.ok().and_then(|running| left_port(&running, spec.chosen.port));
     Ok(serving(&started, &spec) + &left.unwrap_or_default())
+}
+
+/// Waits until the running server has loaded its model.
+async fn join(setup: &Setup<'_>, given: &[String]) -> Result<String, Failure> {
+    let spec = ServerSpec::installed(&setup.wanted.chosen, setup.site.config.as_deref(), given);
+    let request = spec.request(&setup.site);
+    let joining = supervise::join_running(&setup.site.layout, &request);
+    let started = waiting(setup.tools.progress, "server", supervise::STARTING, joining).await?;
+    Ok(serving(&started, &spec))
 }
 
 /// In words, the port that the former server had, if the new one has another: clients may still use it.
@@ -494,5 +535,39 @@ fn service_fault(setup: &Setup<'_>, given: &[String]) -> Option<String> {
             Some(format!("{} is missing or was changed", shown(&path)))
         }
         Err(failure) => Some(failure.message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_certificate_needs_no_restart() {
+        let soon = certificate_fault(Timestamp::now() + SignedDuration::from_hours(5 * 24)).unwrap();
+        assert_eq!(soon.status, Status::Warn);
+        let expired = certificate_fault(Timestamp::now() - SignedDuration::from_hours(1)).unwrap();
+        assert!(expired.has_failed());
+        assert!(is_outside(&soon) && is_outside(&expired));
+        assert!(!is_outside(
+            &HEALTH.fail("in a crash loop", Fix::by_hand(advice::READ_LOG))
+        ));
+    }
+
+    #[test]
+    fn a_server_that_loads_its_model_is_waited_for() {
+        let mut engine = EngineRecord {
+            process: None,
+            port: 0,
+            state: EngineState::Starting,
+            restarts: 0,
+            program: None,
+            last_exit: None,
+            fault: None,
+            blocked: None,
+        };
+        assert!(is_wait(&not_ready(Some(&engine), 9379, 503)));
+        engine.state = EngineState::CrashLoop;
+        assert!(!is_wait(&not_ready(Some(&engine), 9379, 503)));
     }
 }

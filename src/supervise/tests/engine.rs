@@ -147,10 +147,11 @@ async fn a_busy_engine_that_uses_no_processor_is_hung() {
 }
 
 #[tokio::test]
-async fn an_engine_that_answers_with_errors_is_ready_and_its_errors_logged() {
+async fn an_engine_that_answers_with_errors_is_ready_and_its_errors_told() {
     let home = Home::new("errors");
     let mut supervision = home.supervise(home.engine());
-    supervision.until_ready().await;
+    let fault = supervision.until_ready().await.fault.unwrap();
+    assert!(fault.contains("refused its first request with status 500"), "{fault}");
     supervision.end(Shutdown::Graceful).await;
     assert!(
         home.log().contains("answered the warm-up request with status 500"),
