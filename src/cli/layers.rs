@@ -229,9 +229,15 @@ impl Layers {
         is_layered && (!is_switch(arg) || matches.get_one(id) == Some(&true))
     }
 
-    /// The faults of values for options that are not in `matches`, those of one command, and that `command` or a subcommand has.
-    pub(crate) fn unused_faults(&self, command: &Command, matches: &ArgMatches) -> Vec<clap::Error> {
-        let unused = self.values.iter();
+    /// The faults of values for options that are not in `matches`, those of one command, and that `command` or a subcommand has;
+    /// without those of options that the command `reports` otherwise.
+    pub(crate) fn unused_faults(
+        &self,
+        command: &Command,
+        matches: &ArgMatches,
+        reports: &dyn Fn(&str) -> bool,
+    ) -> Vec<clap::Error> {
+        let unused = self.values.iter().filter(|(name, _)| !reports(name));
         let unused = unused.filter(|(name, _)| matches.try_contains_id(&name.replace('-', "_")).is_err());
         let faults = unused.filter_map(|(name, found)| refused_by_all(command, name, &found.values));
         faults.collect()

@@ -16,6 +16,7 @@ mod logs;
 mod man;
 mod network_args;
 mod news;
+mod next_server;
 mod options;
 mod origins;
 mod parse;

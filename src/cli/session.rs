@@ -353,6 +353,7 @@ impl Session<'_> {
             },
             listing: Listing::default(),
             bundle_fault: None,
+            server_fault: None,
         })
     }
 
@@ -437,6 +438,12 @@ impl Session<'_> {
             self.printer.warning(&warning);
         }
         Ok(env_file.under(&self.environment))
+    }
+
+    /// What becomes of `environment` in the server, which completes it from Gemini CLI's `.env` file.
+    pub(crate) fn client_environment_of(&self, environment: &Environment) -> Result<Environment, Failure> {
+        let env_file = EnvFile::read(&self.settings()?, environment, self.layout.home());
+        Ok(env_file.under(environment))
     }
 
     /// Takes the lock on the home; waits a limited time for another holder.

@@ -143,6 +143,8 @@ pub struct Setup<'a> {
     pub listing: Listing,
     /// Why the recorded bundle could not be opened again.
     pub bundle_fault: Option<Failure>,
+    /// Why a server with the options of this home would not start.
+    pub server_fault: Option<Failure>,
 }
 
 /// The runtime's list of models, or the reason why the runtime gave none, and other answers of programs. Each is

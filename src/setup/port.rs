@@ -18,6 +18,8 @@ use crate::text::one_line;
 
 /// The check that fails if another program uses the server's port.
 pub(super) const PORT: Subject = Subject::new("server.port", "server port");
+/// The check that fails if the server would refuse its options.
+pub(super) const OPTIONS: Subject = Subject::new("server.options", "server options");
 /// A program on loopback accepts at once. One that does not still occupies the port.
 const PATIENCE: Duration = Duration::from_secs(1);
 
