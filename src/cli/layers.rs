@@ -98,8 +98,12 @@ impl Layers {
         let table: toml::Table = toml::from_str(&text).map_err(|error| fault(toml_fault(&text, &error)))?;
         for (key, value) in &table {
             let name = key.replace('_', "-");
-            let known = options.get(&name).filter(|_| !NOT_IN_FILE.contains(&name.as_str()));
-            let Some(known) = known else {
+            if NOT_IN_FILE.contains(&name.as_str()) {
+                let variable = variable_of(&name);
+                let reason = format!("`{key}` cannot be set here, because it selects this file: use `--{name}` or {variable}");
+                return Err(fault(at_line(&text, key, &reason)));
+            }
+            let Some(known) = options.get(&name) else {
                 return Err(fault(at_line(&text, key, &unknown_key(key, &name, options))));
             };
             if name == "scope" && value.as_str() == Some("system") {

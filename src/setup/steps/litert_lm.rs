@@ -6,8 +6,8 @@ use gem_platform::process::Guard;
 
 use super::runtime_checks::{BINARY, CHECKSUM, EXECUTABLE, LOADER};
 use crate::catalog::RuntimeEntry;
-use crate::error::{Failure, Kind, chain};
-use crate::runtime::litert_lm::{Build, PROGRAM, Venv, requirements, version_of};
+use crate::error::{Failure, Kind};
+use crate::runtime::litert_lm::{Build, PROGRAM, Venv, requirements};
 use crate::setup::bundled_model::wheels;
 use crate::setup::check::{Check, Fix};
 use crate::setup::step::Inspection;
@@ -158,13 +158,13 @@ async fn find_on_path(setup: &Setup<'_>, version: &str) -> Found {
     if program.starts_with(setup.site.litert_lm_env().root()) {
         return Found::Nothing;
     }
-    match version_of(&program).await {
+    match setup.version_on_path(&program).await {
         Ok(Some(found)) if found == version => Found::Pinned(program),
         Ok(found) => {
             let found = found.unwrap_or_else(|| "of unknown version".to_owned());
             Found::Other(format!("{} is {found}, so it is not used", shown(&program)))
         }
-        Err(error) => Found::Other(format!("{} is not used: {}", shown(&program), chain(&error))),
+        Err(reason) => Found::Other(format!("{} is not used: {reason}", shown(&program))),
     }
 }
 

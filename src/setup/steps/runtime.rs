@@ -66,7 +66,10 @@ fn inspect_lit(setup: &Setup<'_>) -> Inspection {
         return Inspection::needed(plan, Vec::new());
     }
     match std::fs::metadata(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => missing(&path, plan),
+        // A file in a directory's place is the fault of the home.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            missing(&path, plan)
+        }
         Err(error) => unreadable(&path, plan, &error),
         Ok(metadata) => match file::check_regular(metadata.file_type()) {
             Ok(()) => inspect_file(setup, artifact, &path, plan),

@@ -304,6 +304,8 @@ fn a_system_file_that_shadows_the_users_is_named() {
         &["classifier.host", system.to_str().unwrap(), "system"],
         "` out of `",
     );
+    let fix = run.check("settings.shadowed")["fix"].to_string();
+    assert!(!fix.contains("directory"), "it cannot help: {fix}");
 }
 
 #[test]
