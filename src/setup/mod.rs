@@ -115,6 +115,9 @@ use crate::settings::RouterValues;
 pub trait AskTerms: Sync {
     /// Whether the user accepts the terms of `model`; `None` without a terminal.
     fn ask(&self, model: &Model) -> Option<bool>;
+
+    /// Whether there is a terminal to ask at.
+    fn can_ask(&self) -> bool;
 }
 
 /// The tools for changes.
