@@ -403,6 +403,8 @@ fn a_missing_vulkan_library_is_named_with_its_package() {
         "skip",
         "the runtime cannot be asked"
     );
+    let error = &home.install(&[]).ends(7).result()["error"]["message"];
+    assert_says(error.as_str().unwrap(), &["does not run", "libvulkan.so.1"]);
 }
 
 #[cfg(target_os = "linux")]
