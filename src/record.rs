@@ -94,7 +94,9 @@ impl Explain for Error {
 #[must_use]
 pub fn is_there(path: &Path) -> bool {
     let absent = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
-    !path.symlink_metadata().is_err_and(|error| absent.contains(&error.kind()))
+    !path
+        .symlink_metadata()
+        .is_err_and(|error| absent.contains(&error.kind()))
 }
 
 /// Why the JSON `bytes` were refused, and where.

@@ -100,7 +100,8 @@ impl Layers {
             let name = key.replace('_', "-");
             if NOT_IN_FILE.contains(&name.as_str()) {
                 let variable = variable_of(&name);
-                let reason = format!("`{key}` cannot be set here, because it selects this file: use `--{name}` or {variable}");
+                let reason =
+                    format!("`{key}` cannot be set here, because it selects this file: use `--{name}` or {variable}");
                 return Err(fault(at_line(&text, key, &reason)));
             }
             let Some(known) = options.get(&name) else {

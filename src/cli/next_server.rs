@@ -32,7 +32,12 @@ fn check(session: &Session<'_>, setup: &Setup<'_>) -> Result<(), Failure> {
     };
     let spec = ServerSpec::installed(&setup.wanted.chosen, session.config.as_deref(), &given);
     let environment = environment(session, setup);
-    let mut args: Vec<OsString> = vec!["gem-setup".into(), "serve".into(), "--home".into(), layout.home().into()];
+    let mut args: Vec<OsString> = vec![
+        "gem-setup".into(),
+        "serve".into(),
+        "--home".into(),
+        layout.home().into(),
+    ];
     args.extend(spec.given.iter().map(OsString::from));
     let parsed = parse(&args, &environment).map_err(fault_of)?;
     let Command::Serve(args) = parsed.cli.command else {

@@ -113,11 +113,12 @@ fn together(faults: impl Iterator<Item = Failure>) -> Option<Failure> {
 fn unused_faults(names: &[&str], matches: &ArgMatches, layers: &Layers) -> Vec<Failure> {
     let command = Cli::command();
     let server = command.find_subcommand("serve").filter(|_| names == ["install"]);
-    let is_of_server = |name: &str| {
-        server.is_some_and(|server| server.get_arguments().any(|option| option.get_long() == Some(name)))
-    };
+    let is_of_server =
+        |name: &str| server.is_some_and(|server| server.get_arguments().any(|option| option.get_long() == Some(name)));
     let faults = layers.unused_faults(&command, innermost(matches), &is_of_server);
-    let faults = faults.into_iter().map(|error| fault_of(Refusal::Clap(Box::new(explained(error, layers)))));
+    let faults = faults
+        .into_iter()
+        .map(|error| fault_of(Refusal::Clap(Box::new(explained(error, layers)))));
     faults.collect()
 }
 

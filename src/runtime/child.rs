@@ -118,7 +118,8 @@ async fn finish(command: &Program) -> io::Result<(ExitStatus, String, String)> {
     let streams = (child.stdout.take(), child.stderr.take());
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let status = {
-        let reading = async { tokio::try_join!(read_whole(streams.0, &mut stdout), read_whole(streams.1, &mut stderr)) };
+        let reading =
+            async { tokio::try_join!(read_whole(streams.0, &mut stdout), read_whole(streams.1, &mut stderr)) };
         let mut reading = std::pin::pin!(reading);
         tokio::select! {
             biased;

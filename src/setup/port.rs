@@ -94,7 +94,9 @@ fn refusal(port: u16) -> Option<ErrorKind> {
     let refused = |ip| Some(TcpListener::bind((ip, port)).err()?.kind());
     let refused = loopback.into_iter().filter_map(refused);
     // A system without IPv6 has no such address.
-    refused.into_iter().find(|kind| matches!(kind, ErrorKind::AddrInUse | ErrorKind::PermissionDenied))
+    refused
+        .into_iter()
+        .find(|kind| matches!(kind, ErrorKind::AddrInUse | ErrorKind::PermissionDenied))
 }
 
 /// The fix and the failed check for a `port` that the system keeps for others.

@@ -375,7 +375,12 @@ mod tests {
         State::default().write(&path).unwrap();
         let text = place::read_text(&path).unwrap();
         for (from, to, says, advises) in [
-            ("\"format\": 1", "\"format\": 2", "by a newer gem-setup (format 2", "run that newer gem-setup"),
+            (
+                "\"format\": 1",
+                "\"format\": 2",
+                "by a newer gem-setup (format 2",
+                "run that newer gem-setup",
+            ),
             ("\"port\": 9379", "\"port\": 0", "`port` is 0", "move the file"),
         ] {
             place::write_private(&path, text.replace(from, to).as_bytes()).unwrap();

@@ -84,7 +84,9 @@ fn left_out_by(wanted: &Wanted, check: &Check) -> Option<&'static str> {
         StepId::Terms | StepId::Model if !wanted.with_model => Some("--no-model"),
         StepId::Settings if !wanted.with_settings => Some("--no-settings"),
         // A machine that is only prepared may bring its loopback interface up later.
-        StepId::Server if !wanted.with_server && check.id != OPTIONS.id && (check.id != PORT.id || is_loopback_down()) => {
+        StepId::Server
+            if !wanted.with_server && check.id != OPTIONS.id && (check.id != PORT.id || is_loopback_down()) =>
+        {
             Some("--no-start")
         }
         _ => None,

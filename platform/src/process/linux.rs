@@ -122,7 +122,10 @@ pub fn is_stopped(pid: u32) -> bool {
 pub fn has_open(pid: u32, path: &Path) -> Option<bool> {
     let wanted = fs::metadata(path).ok()?;
     let files = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
-    is_among(files.map(|file| fs::metadata(file.path())), (wanted.dev(), wanted.ino()))
+    is_among(
+        files.map(|file| fs::metadata(file.path())),
+        (wanted.dev(), wanted.ino()),
+    )
 }
 
 /// Whether the `wanted` device and inode are among the open `files`. From another user namespace the files can be listed, but not

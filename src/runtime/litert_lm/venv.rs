@@ -136,7 +136,10 @@ fn interpreter_in(script: &[u8]) -> Option<PathBuf> {
     let mut lines = start.lines();
     let first = lines.next()?.strip_prefix("#!")?;
     let path = match first.trim() {
-        "/bin/sh" => lines.next()?.strip_prefix("'''exec' ")?.strip_suffix(" \"$0\" \"$@\"")?,
+        "/bin/sh" => lines
+            .next()?
+            .strip_prefix("'''exec' ")?
+            .strip_suffix(" \"$0\" \"$@\"")?,
         path => path,
     };
     let path = PathBuf::from(path.trim_matches(['\'', '"']));
@@ -190,13 +193,23 @@ mod tests {
     fn the_interpreter_of_a_script_is_found() {
         for (script, expected) in [
             ("#!/old/bin/python\nimport sys", Some("/old/bin/python")),
-            ("#!/bin/sh\n'''exec' '/a b/bin/python3' \"$0\" \"$@\"\n", Some("/a b/bin/python3")),
-            ("#!/bin/sh\n'''exec' \"/a b/bin/python3\" \"$0\" \"$@\"\n", Some("/a b/bin/python3")),
+            (
+                "#!/bin/sh\n'''exec' '/a b/bin/python3' \"$0\" \"$@\"\n",
+                Some("/a b/bin/python3"),
+            ),
+            (
+                "#!/bin/sh\n'''exec' \"/a b/bin/python3\" \"$0\" \"$@\"\n",
+                Some("/a b/bin/python3"),
+            ),
             ("#!/bin/sh\necho 1.2", None),
             ("#!/usr/bin/env bash\n", None),
             ("", None),
         ] {
-            assert_eq!(interpreter_in(script.as_bytes()).as_deref(), expected.map(Path::new), "{script}");
+            assert_eq!(
+                interpreter_in(script.as_bytes()).as_deref(),
+                expected.map(Path::new),
+                "{script}"
+            );
         }
     }
 

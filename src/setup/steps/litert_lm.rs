@@ -84,12 +84,18 @@ async fn wanting(setup: &Setup<'_>, fault: String, plan: String) -> Inspection {
     let env = setup.site.litert_lm_env();
     let root = shown(env.root());
     if env.root().to_string_lossy().contains('\n') {
-        let message = format!("cannot install {PROGRAM} into {root}: no Python program runs from a path with a line end");
+        let message =
+            format!("cannot install {PROGRAM} into {root}: no Python program runs from a path with a line end");
         return unfit(Kind::Usage, message, OTHER_HOME.to_owned(), plan);
     }
     if let Err(error) = Venv::check_place(env.root()) {
         let hint = format!("move {root} somewhere else");
-        return unfit(Kind::Download, format!("cannot install {PROGRAM} into {root}: {error}"), hint, plan);
+        return unfit(
+            Kind::Download,
+            format!("cannot install {PROGRAM} into {root}: {error}"),
+            hint,
+            plan,
+        );
     }
     match setup.installer().await {
         Ok(installer) if !installer.takes(env.root()) => {
@@ -129,7 +135,11 @@ async fn inspect_env(setup: &Setup<'_>, env: &Venv, entry: &RuntimeEntry, plan: 
         return wanting(setup, fault, plan).await;
     }
     if let Some(other) = env.other_python() {
-        let fault = format!("{} runs {}, the Python of another environment", shown(&program), shown(&other));
+        let fault = format!(
+            "{} runs {}, the Python of another environment",
+            shown(&program),
+            shown(&other)
+        );
         return wanting(setup, fault, plan).await;
     }
     let checksum = if entry.packages.is_empty() {

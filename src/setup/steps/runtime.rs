@@ -270,9 +270,10 @@ async fn inspect_loader(setup: &Setup<'_>) -> Check {
                 .unwrap_or(&reason);
             LOADER.fail(detail.trim(), fix)
         }
-        Some(Err(reason)) if missing.is_empty() && !reason.contains("Exec format error") => {
-            LOADER.fail(format!("the runtime does not run: {reason}"), Fix::by_hand("correct what its error names"))
-        }
+        Some(Err(reason)) if missing.is_empty() && !reason.contains("Exec format error") => LOADER.fail(
+            format!("the runtime does not run: {reason}"),
+            Fix::by_hand("correct what its error names"),
+        ),
         _ if missing.is_empty() => LOADER.ok(format!("{} can be loaded", libraries.join(" and "))),
         // The file is not a program for this machine, so its libraries are not the cause.
         Some(Err(reason)) if reason.contains("Exec format error") => {

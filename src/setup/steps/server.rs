@@ -91,7 +91,10 @@ fn with_fault(setup: &Setup<'_>, mut inspection: Inspection, fault: Failure) -> 
     let fix = fault.hint.clone().map_or_else(Fix::repair, Fix::by_hand);
     let detail = format!("the next start will fail: {}", fault.message);
     if is_started {
-        let process = inspection.checks.iter_mut().find(|check| check.id == PROCESS.id && check.has_failed());
+        let process = inspection
+            .checks
+            .iter_mut()
+            .find(|check| check.id == PROCESS.id && check.has_failed());
         if let Some(check) = process {
             *check = PROCESS.skip("the server cannot use its options");
         }

@@ -348,7 +348,11 @@ fn inspect_shadowed(setup: &Setup<'_>, router: &RouterSettings) -> Check {
     }
     let is_of_directory = differing.iter().all(|it| it.is_of_directory);
     let (faults, remedies): (Vec<_>, Vec<_>) = differing.into_iter().map(|it| (it.fault, it.remedy)).unzip();
-    let elsewhere = if is_of_directory { ", or run gem-setup from another directory" } else { "" };
+    let elsewhere = if is_of_directory {
+        ", or run gem-setup from another directory"
+    } else {
+        ""
+    };
     let fix = Fix::by_hand(format!("{}{elsewhere}", remedies.join(" and ")));
     SHADOWED.fail(faults.join("; "), fix)
 }

@@ -37,7 +37,10 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
     let detail = format!("the terms of `{}` have not been accepted", model.name);
     let plan = match setup.wanted.accepted.is_some() || setup.tools.ask.can_ask() {
         true => format!("record that you accept {}", in_words(&model)),
-        false => format!("stop with status 3 without `--accept-terms`, which accepts {}", in_words(&model)),
+        false => format!(
+            "stop with status 3 without `--accept-terms`, which accepts {}",
+            in_words(&model)
+        ),
     };
     Inspection::needed(plan, vec![CHECK.fail(detail, Fix::repair_accepting())])
 }
@@ -87,7 +90,11 @@ pub(in crate::setup) fn ask(setup: &mut Setup<'_>) -> Result<How, Failure> {
     };
     let broken = Terms::read(&setup.site.layout.terms_file()).err();
     let broken = broken.map_or_else(String::new, |error| format!("; {}", Failure::from(error).message));
-    let message = format!("the terms of the model `{}` {why}: {}{broken}", model.name, in_words(&model));
+    let message = format!(
+        "the terms of the model `{}` {why}: {}{broken}",
+        model.name,
+        in_words(&model)
+    );
     let hint = "read them, then run the command again with `--accept-terms`";
     Err(Failure::new(Kind::TermsNotAccepted, message).with_hint(hint))
 }

@@ -32,9 +32,7 @@ pub(super) fn find(owner: Owner, address: SocketAddr) -> io::Result<Option<Evide
     match owner {
         // Another user namespace hides the process's files, so only the user can be compared.
         Owner::Process(pid) if !hides_files(pid) => find_files(pid, &sockets),
-        _ if sockets.iter().all(|socket| socket.user == us) => {
-            Ok(Some(Evidence::Ours(address, numbers(&sockets))))
-        }
+        _ if sockets.iter().all(|socket| socket.user == us) => Ok(Some(Evidence::Ours(address, numbers(&sockets)))),
         _ => Err(io::ErrorKind::PermissionDenied.into()),
     }
 }
