@@ -90,6 +90,15 @@ impl Explain for Error {
     }
 }
 
+/// Whether there is a file at `path`, also one that this user may not look at.
+#[must_use]
+pub fn is_there(path: &Path) -> bool {
+    let absent = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+    !path
+        .symlink_metadata()
+        .is_err_and(|error| absent.contains(&error.kind()))
+}
+
 /// Why the JSON `bytes` were refused, and where.
 fn json_fault(bytes: &[u8], error: &serde_json::Error) -> String {
     if bytes.trim_ascii().is_empty() {

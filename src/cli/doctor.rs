@@ -10,6 +10,7 @@ use super::args::DoctorArgs;
 use super::install::{BUNDLED, how};
 use super::layers::Origin;
 use super::news;
+use super::next_server;
 use super::session::{Session, or_recorded};
 use crate::report::{Diagnosis, Events, Printer, Terminal};
 
@@ -164,6 +165,10 @@ fn prepare<'s>(
     let workspace = state.workspace_elsewhere(session.environment.current_dir());
     let mut setup = session.setup(state, wanted, &network, session.target()?, events, terminal)?;
     setup.site.workspace = workspace;
+    // A fault of the configuration itself is a check of its own.
+    if session.config_fault.is_none() {
+        setup.server_fault = next_server::fault(session, &setup);
+    }
     Ok(setup)
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use gem_setup::environment::Environment;
 use gem_setup::error::Failure;
 use gem_setup::gateway::{ChainRouter, Config, Upstream};
 use gem_setup::net::Network;
@@ -19,9 +20,18 @@ const MOST_THREADS: usize = 4;
 
 /// The gateway's configuration for the server `spec`. Its router uses the same models as `route`.
 pub(crate) fn gateway_config(session: &Session<'_>, spec: &ServerSpec, args: &ServerArgs) -> Result<Config, Failure> {
+    config_in(session, (spec, args), &session.client_environment()?)
+}
+
+/// The same for a server in this `environment`.
+pub(crate) fn config_in(
+    session: &Session<'_>,
+    (spec, args): (&ServerSpec, &ServerArgs),
+    environment: &Environment,
+) -> Result<Config, Failure> {
     let ca_cert = args.ca_cert.clone().or_else(|| spec.chosen.ca_cert.clone());
     let ca_cert = ca_cert.map(|file| session.environment.current_dir().join(file));
-    let network = Network::from_environment(&session.client_environment()?, ca_cert)?;
+    let network = Network::from_environment(environment, ca_cert)?;
     let upstream = Upstream {
         url: args.upstream.clone(),
         network,

@@ -20,6 +20,7 @@ use tempfile::TempDir;
 use super::args::{InstallArgs, NetworkArgs};
 use super::layers::Origin;
 use super::news;
+use super::next_server;
 use super::server_args::RuntimeChoice;
 use super::session::{Session, asynchronous, or_recorded, runtime_of};
 use crate::report::{Events, Printer, Terminal};
@@ -224,6 +225,7 @@ fn prepare<'s>(
     let given = given(args, &wanted.chosen, target);
     let mut setup = session.setup(state.clone(), wanted, &network, target, events, terminal)?;
     setup.site.given = given;
+    setup.server_fault = next_server::fault(session, &setup);
     Ok(setup)
 }
 

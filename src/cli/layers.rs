@@ -99,8 +99,13 @@ impl Layers {
         let table: toml::Table = toml::from_str(&text).map_err(|error| fault(toml_fault(&text, &error)))?;
         for (key, value) in &table {
             let name = key.replace('_', "-");
-            let known = options.get(&name).filter(|_| !NOT_IN_FILE.contains(&name.as_str()));
-            let Some(known) = known else {
+            if NOT_IN_FILE.contains(&name.as_str()) {
+                let variable = variable_of(&name);
+                let reason =
+                    format!("`{key}` cannot be set here, because it selects this file: use `--{name}` or {variable}");
+                return Err(fault(at_line(&text, key, &reason)));
+            }
+            let Some(known) = options.get(&name) else {
                 return Err(fault(at_line(&text, key, &unknown_key(key, &name, options))));
             };
             if name == "scope" && value.as_str() == Some("system") {
@@ -230,9 +235,15 @@ impl Layers {
         is_layered && (!is_switch(arg) || matches.get_one(id) == Some(&true))
     }
 
-    /// The faults of values for options that are not in `matches`, those of one command, and that `command` or a subcommand has.
-    pub(crate) fn unused_faults(&self, command: &Command, matches: &ArgMatches) -> Vec<clap::Error> {
-        let unused = self.values.iter();
+    /// The faults of values for options that are not in `matches`, those of one command, and that `command` or a subcommand has;
+    /// without those of options that the command `reports` otherwise.
+    pub(crate) fn unused_faults(
+        &self,
+        command: &Command,
+        matches: &ArgMatches,
+        reports: &dyn Fn(&str) -> bool,
+    ) -> Vec<clap::Error> {
+        let unused = self.values.iter().filter(|(name, _)| !reports(name));
         let unused = unused.filter(|(name, _)| matches.try_contains_id(&name.replace('-', "_")).is_err());
         let faults = unused.filter_map(|(name, found)| refused_by_all(command, name, &found.values));
         faults.collect()

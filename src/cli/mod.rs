@@ -16,6 +16,7 @@ mod logs;
 mod man;
 mod network_args;
 mod news;
+mod next_server;
 mod options;
 mod origins;
 mod parse;
@@ -43,6 +44,7 @@ mod versions;
 use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
 
 use args::{ColorChoice, Command};
 use clap::ArgMatches;
@@ -153,6 +155,19 @@ fn check_text() -> Result<(), Refusal> {
 /// With fewer descriptors nothing can wait for events.
 const FEWEST_DESCRIPTORS: usize = 32;
 
+/// The beginning of the year 9999, in seconds since 1970.
+const LAST_YEAR: Duration = Duration::from_secs(253_370_764_800);
+
+/// Dates in HTTP begin with 1970, and the year of a recorded time has four digits.
+fn check_clock(now: SystemTime) -> Result<(), Failure> {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH);
+    if since.is_ok_and(|since| since < LAST_YEAR) {
+        return Ok(());
+    }
+    let message = "cannot work with this machine's clock: its year is not between 1970 and 9998";
+    Err(Failure::new(Kind::Unexpected, message).with_hint("set the clock"))
+}
+
 fn check_descriptors() -> Result<(), Failure> {
     let allowed = gem_platform::descriptors::allow(FEWEST_DESCRIPTORS);
     if allowed >= FEWEST_DESCRIPTORS {
@@ -164,6 +179,7 @@ fn check_descriptors() -> Result<(), Failure> {
 
 fn run(parsed: Parsed, args: Vec<OsString>, environment: Environment, printer: &Printer) -> Result<ExitCode, Failure> {
     check_descriptors()?;
+    check_clock(SystemTime::now())?;
     let Parsed {
         cli, matches, layers, ..
     } = parsed;
@@ -239,4 +255,22 @@ fn run_command(
 fn accepted(matches: &ArgMatches, layers: &Layers) -> Option<Origin> {
     let is_taken = matches.try_contains_id("accept_terms").is_ok();
     is_taken.then(|| layers.origin(matches, "accept-terms"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_no_record_can_hold_is_refused() {
+        let (start, day) = (SystemTime::UNIX_EPOCH, Duration::from_secs(86_400));
+        for (now, is_fit) in [
+            (start - day, false),
+            (start, true),
+            (SystemTime::now(), true),
+            (start + LAST_YEAR + day, false),
+        ] {
+            assert_eq!(check_clock(now).is_ok(), is_fit, "{now:?}");
+        }
+    }
 }

@@ -74,7 +74,7 @@ pub(crate) fn parse(args: &[OsString], environment: &Environment) -> Result<Pars
     let (matches, layers) = resolved;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| Refusal::Clap(Box::new(error)))?;
     let mut warnings = unknown_variables(&below.options, environment);
-    let (config_fault, faults) = told(&names, config_fault, unused_faults(&matches, &layers));
+    let (config_fault, faults) = told(&names, config_fault, unused_faults(&names, &matches, &layers));
     warnings.extend(faults.iter().map(ignored));
     Ok(Parsed {
         cli,
@@ -109,10 +109,16 @@ fn together(faults: impl Iterator<Item = Failure>) -> Option<Failure> {
     })
 }
 
-/// The faults in values that the command does not use.
-fn unused_faults(matches: &ArgMatches, layers: &Layers) -> Vec<Failure> {
-    let faults = layers.unused_faults(&Cli::command(), innermost(matches)).into_iter();
-    let faults = faults.map(|error| fault_of(Refusal::Clap(Box::new(explained(error, layers)))));
+/// The faults in values that the command does not use. `install` reports those that its server would use.
+fn unused_faults(names: &[&str], matches: &ArgMatches, layers: &Layers) -> Vec<Failure> {
+    let command = Cli::command();
+    let server = command.find_subcommand("serve").filter(|_| names == ["install"]);
+    let is_of_server =
+        |name: &str| server.is_some_and(|server| server.get_arguments().any(|option| option.get_long() == Some(name)));
+    let faults = layers.unused_faults(&command, innermost(matches), &is_of_server);
+    let faults = faults
+        .into_iter()
+        .map(|error| fault_of(Refusal::Clap(Box::new(explained(error, layers)))));
     faults.collect()
 }
 

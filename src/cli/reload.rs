@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use gem_setup::error::{Failure, Kind};
 use gem_setup::gateway::{Config, Gateway};
+use gem_setup::place;
 use gem_setup::runtime::Stamp;
 use gem_setup::settings::{Places, Scope};
+use gem_setup::sha256::Sha256;
 use gem_setup::supervise::Claim;
 use tokio::sync::watch;
 
@@ -46,16 +48,19 @@ pub(crate) async fn follow(
     claim: &Claim,
     updates: watch::Sender<Config>,
 ) -> Infallible {
-    let mut seen = stamps(files(session, server));
+    let mut seen = stamps(files(session, server), &Stamps::new());
     let mut refused: Option<Refused> = None;
     loop {
         tokio::time::sleep(EVERY).await;
-        let now = stamps(seen.keys().cloned());
+        let now = stamps(seen.keys().cloned(), &seen);
         let changes = match (Changes::between(&seen, &now), &refused) {
             (Some(changes), _) => changes,
             // It may name a file that is not watched yet.
             (None, Some(refused)) => refused.changes.clone(),
-            (None, None) => continue,
+            (None, None) => {
+                seen = now;
+                continue;
+            }
         };
         seen = now;
         let taken_over = send_renewed(session, server, claim, &updates, &mut seen, &changes);
@@ -79,8 +84,12 @@ struct Changes {
 impl Changes {
     /// The changes from `seen` to `now`, if there are any.
     fn between(seen: &Stamps, now: &Stamps) -> Option<Self> {
-        let changed = now.iter().filter(|(file, stamp)| seen.get(*file) != Some(*stamp));
-        let (gone, other): (Vec<_>, Vec<_>) = changed.partition(|(_, stamp)| stamp.is_none());
+        let is_changed = |file: &Path, now: &Option<Seen>| match (seen.get(file), now) {
+            (Some(Some(before)), Some(now)) => now.differs(before),
+            (before, now) => before != Some(now),
+        };
+        let changed = now.iter().filter(|(file, now)| is_changed(file, now));
+        let (gone, other): (Vec<_>, Vec<_>) = changed.partition(|(_, seen)| seen.is_none());
         let has_gone = !gone.is_empty();
         let parts = [(other, "changed"), (gone, "is gone")].into_iter();
         let parts = parts.filter(|(files, _)| !files.is_empty()).map(|(files, what)| {
@@ -131,7 +140,7 @@ fn send_renewed(
     let found = renewed(session, &session.args).and_then(|renewed| {
         // A changed configuration may name other files, so this list is made afterwards.
         for file in files(session, &renewed) {
-            seen.entry(file).or_insert_with_key(|file| Stamp::of(file));
+            seen.entry(file).or_insert_with_key(|file| Seen::of(file, None));
         }
         let config = gateway_config(session, &renewed.spec, &renewed.args)?;
         // A restart would refuse it.
@@ -264,15 +273,40 @@ fn files(session: &Session<'_>, server: &Server<'_>) -> Vec<PathBuf> {
     files
 }
 
-/// The stamps of files; `None` for one that is missing.
-type Stamps = BTreeMap<PathBuf, Option<Stamp>>;
+/// The files as they were last seen; `None` for one that is missing.
+type Stamps = BTreeMap<PathBuf, Option<Seen>>;
 
-fn stamps(files: impl IntoIterator<Item = PathBuf>) -> Stamps {
-    let with_stamp = |file: PathBuf| {
-        let stamp = Stamp::of(&file);
-        (file, stamp)
+/// A file's stamp, and the hash of its content if that could be read.
+#[derive(Clone, Copy, PartialEq)]
+struct Seen {
+    stamp: Stamp,
+    content: Option<Sha256>,
+}
+
+impl Seen {
+    /// The file at `path`, which was last seen as `before`.
+    fn of(path: &Path, before: Option<&Self>) -> Option<Self> {
+        let stamp = Stamp::of(path)?;
+        let hash = || place::read(path).ok().map(Sha256::of);
+        let same = before.filter(|before| before.stamp == stamp).copied();
+        Some(same.unwrap_or_else(|| Self { stamp, content: hash() }))
+    }
+
+    /// Whether the content differs; the stamp decides if it cannot be read.
+    fn differs(&self, other: &Self) -> bool {
+        match self.content.zip(other.content) {
+            Some((one, other)) => one != other,
+            None => self != other,
+        }
+    }
+}
+
+fn stamps(files: impl IntoIterator<Item = PathBuf>, before: &Stamps) -> Stamps {
+    let look = |file: PathBuf| {
+        let seen = Seen::of(&file, before.get(&file).and_then(Option::as_ref));
+        (file, seen)
     };
-    files.into_iter().map(with_stamp).collect()
+    files.into_iter().map(look).collect()
 }
 
 #[cfg(test)]
@@ -280,9 +314,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deleted_file_is_named_as_gone() {
+    fn files_that_are_gone_or_changed_are_named() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let there = stamps([file.path().to_owned()]);
+        let there = stamps([file.path().to_owned()], &Stamps::new());
         let gone = BTreeMap::from([(file.path().to_owned(), None)]);
         let said = Changes::between(&there, &gone).unwrap().in_force();
         assert!(
@@ -291,6 +325,8 @@ mod tests {
         );
         let said = Changes::between(&gone, &there).unwrap().in_force();
         assert!(said.ends_with("changed and is in force"), "{said}");
-        assert!(Changes::between(&there, &there).is_none());
+        file.as_file().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        let touched = stamps([file.path().to_owned()], &there);
+        assert!(touched != there && Changes::between(&there, &touched).is_none());
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Args};
+use gem_setup::environment::Environment;
 use gem_setup::error::{Failure, Kind};
 use gem_setup::gateway::Gateway;
 use gem_setup::net::{SafeUrl, is_loopback};
@@ -14,7 +15,7 @@ use gem_setup::setup::{self, Chosen, ServerSpec, Site};
 use gem_setup::sha256::Sha256;
 use gem_setup::supervise::{BackoffLimits, CommandSource, EngineConfig, EngineOutput, HealthLimits, STOP_GRACE};
 
-use super::gateway::gateway_config;
+use super::gateway::config_in;
 use super::layers::{Layers, Origin};
 use super::options::{is_path, is_switch};
 use super::server_args::ServerArgs;
@@ -128,11 +129,7 @@ impl<'a> Server<'a> {
 
     /// Finds faults in the options before anything is started or stopped.
     pub(crate) fn check(&self, session: &Session<'_>) -> Result<(), Failure> {
-        self.spec.check()?;
-        if self.spec.chosen.direct {
-            return Ok(());
-        }
-        Ok(Gateway::check(&gateway_config(session, &self.spec, &self.args)?)?)
+        check_options(session, (&self.spec, &self.args), &session.client_environment()?)
     }
 
     /// Checks that the model is present for a runtime without a gateway, because nothing holds requests back from it.
@@ -186,6 +183,19 @@ impl<'a> Server<'a> {
             stop_grace: STOP_GRACE,
         }))
     }
+}
+
+/// Finds faults in the options of a server that starts in `environment`.
+pub(super) fn check_options(
+    session: &Session<'_>,
+    (spec, args): (&ServerSpec, &ServerArgs),
+    environment: &Environment,
+) -> Result<(), Failure> {
+    spec.check()?;
+    if spec.chosen.direct {
+        return Ok(());
+    }
+    Ok(Gateway::check(&config_in(session, (spec, args), environment)?)?)
 }
 
 /// The recorded choices, combined with those of the configuration file. The file is read again at a restart, so the

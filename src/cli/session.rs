@@ -15,6 +15,7 @@ use gem_setup::fetch::{Fetcher, Hub};
 use gem_setup::layout::Layout;
 use gem_setup::lock::{Holder, Lock};
 use gem_setup::net::{CERTIFICATES, Network, check_certificate_directories, check_certificates, redact_in};
+use gem_setup::record::is_there;
 use gem_setup::router::{Account, ModelName, Models};
 use gem_setup::runtime::RuntimeName;
 use gem_setup::settings::{self, Destination, EnvFile, Places, Settings};
@@ -120,8 +121,7 @@ impl Session<'_> {
 
     /// Whether `install` has recorded anything in this home. A damaged record counts as one.
     pub(crate) fn is_installed(&self) -> bool {
-        let is_there = self.layout.state_file().symlink_metadata().is_ok();
-        is_there && !self.state().is_ok_and(State::is_of_settings_alone)
+        is_there(&self.layout.state_file()) && !self.state().is_ok_and(State::is_of_settings_alone)
     }
 
     /// Whether the record names a bundle.
@@ -133,7 +133,7 @@ impl Session<'_> {
     pub(crate) fn is_installed_now(&self) -> bool {
         let file = self.layout.state_file();
         let is_of_settings_alone = || matches!(State::read(&file), Ok(Some(state)) if state.is_of_settings_alone());
-        file.symlink_metadata().is_ok() && !is_of_settings_alone()
+        is_there(&file) && !is_of_settings_alone()
     }
 
     /// The command that installs in this home.
@@ -370,6 +370,7 @@ impl Session<'_> {
             },
             listing: Listing::default(),
             bundle_fault: None,
+            server_fault: None,
         })
     }
 
@@ -458,6 +459,12 @@ impl Session<'_> {
             self.printer.warning(&warning);
         }
         Ok(env_file.under(&self.environment))
+    }
+
+    /// What becomes of `environment` in the server, which completes it from Gemini CLI's `.env` file.
+    pub(crate) fn client_environment_of(&self, environment: &Environment) -> Result<Environment, Failure> {
+        let env_file = EnvFile::read(&self.settings()?, environment, self.layout.home());
+        Ok(env_file.under(environment))
     }
 
     /// Takes the lock on the home; waits a limited time for another holder.

@@ -85,6 +85,10 @@ impl AskTerms for Terminal<'_> {
         }
         self.confirm("Do you accept these terms?")
     }
+
+    fn can_ask(&self) -> bool {
+        self.is_interactive()
+    }
 }
 
 fn introduction(model: &Model, alternative: Option<&str>) -> Vec<String> {

@@ -18,6 +18,8 @@ use crate::net::TOKEN_VARIABLES;
 const TAIL_LINES: usize = 15;
 /// The maximum length of a command's output on a stream that is kept, in bytes.
 const MOST_OUTPUT: u64 = 4 << 20;
+/// How long the output of a command that has ended may stay open.
+const LEFT_BEHIND: Duration = Duration::from_millis(200);
 /// A command that prints nothing for this long is considered hung.
 pub(super) const SILENCE_LIMIT: Duration = Duration::from_secs(600);
 
@@ -114,20 +116,37 @@ async fn finish(command: &Program) -> io::Result<(ExitStatus, String, String)> {
         .kill_on_drop(true)
         .spawn()?;
     let streams = (child.stdout.take(), child.stderr.take());
-    let (stdout, stderr) = tokio::try_join!(read_whole(streams.0), read_whole(streams.1))?;
-    Ok((child.wait().await?, stdout, stderr))
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let status = {
+        let reading =
+            async { tokio::try_join!(read_whole(streams.0, &mut stdout), read_whole(streams.1, &mut stderr)) };
+        let mut reading = std::pin::pin!(reading);
+        tokio::select! {
+            biased;
+            read = &mut reading => {
+                read?;
+                child.wait().await?
+            }
+            status = child.wait() => {
+                // A process that it left behind may keep its output open.
+                timeout(LEFT_BEHIND, reading).await.unwrap_or(Ok(((), ())))?;
+                status?
+            }
+        }
+    };
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok((status, text(stdout), text(stderr)))
 }
 
-async fn read_whole(stream: Option<impl AsyncRead + Unpin>) -> io::Result<String> {
+async fn read_whole(stream: Option<impl AsyncRead + Unpin>, bytes: &mut Vec<u8>) -> io::Result<()> {
     let Some(stream) = stream else {
-        return Ok(String::new());
+        return Ok(());
     };
-    let mut bytes = Vec::new();
-    stream.take(MOST_OUTPUT + 1).read_to_end(&mut bytes).await?;
+    stream.take(MOST_OUTPUT + 1).read_to_end(bytes).await?;
     if bytes.len() as u64 > MOST_OUTPUT {
         return Err(io::Error::other(format!("it prints more than {MOST_OUTPUT} bytes")));
     }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(())
 }
 
 /// Runs `command` to its end in its own process group, so that it never outlives gem-setup. Ends it if it prints
@@ -208,6 +227,18 @@ pub(super) fn without_secrets(line: &str, secrets: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    #[cfg_attr(windows, ignore = "needs a shell")]
+    async fn a_process_left_behind_does_not_hold_its_starter() {
+        let command = Program {
+            path: "/bin/sh".into(),
+            args: ["-c", "echo 1.2; sleep 5 & exit"].map(Into::into).into(),
+            ..Program::default()
+        };
+        let said = output_of(&command, Duration::from_secs(4)).await;
+        assert_eq!(said.unwrap(), "1.2\n");
+    }
 
     #[test]
     fn neither_tokens_nor_passwords_in_urls_are_shown() {

@@ -8,6 +8,7 @@ use super::steps::SMOKE;
 use super::{Setup, advice, client, kept, needs, network, shown, smoke, steps};
 use crate::net::check_certificates;
 use crate::progress::Size;
+use crate::record::is_there;
 use crate::settings;
 
 /// The records of `install`.
@@ -110,8 +111,7 @@ fn inspect_records(setup: &Setup<'_>) -> Option<Check> {
 /// Whether settings name a gem-setup that was deleted by hand.
 fn inspect_leftover(setup: &Setup<'_>) -> Option<Check> {
     let (layout, places) = (&setup.site.layout, setup.site.places());
-    let is_recorded = layout.state_file().symlink_metadata().is_ok();
-    (!is_recorded && starts_own(layout, &places)).then(|| {
+    (!is_there(&layout.state_file()) && starts_own(layout, &places)).then(|| {
         let detail = format!(
             "{} still makes Gemini CLI start gem-setup, which is not installed here",
             shown(places.user())

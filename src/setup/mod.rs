@@ -115,6 +115,9 @@ use crate::settings::RouterValues;
 pub trait AskTerms: Sync {
     /// Whether the user accepts the terms of `model`; `None` without a terminal.
     fn ask(&self, model: &Model) -> Option<bool>;
+
+    /// Whether there is a terminal to ask at.
+    fn can_ask(&self) -> bool;
 }
 
 /// The tools for changes.
@@ -143,6 +146,8 @@ pub struct Setup<'a> {
     pub listing: Listing,
     /// Why the recorded bundle could not be opened again.
     pub bundle_fault: Option<Failure>,
+    /// Why a server with the options of this home would not start.
+    pub server_fault: Option<Failure>,
 }
 
 /// The runtime's list of models, or the reason why the runtime gave none, and other answers of programs. Each is
@@ -152,6 +157,7 @@ pub struct Listing {
     installer: Mutex<Option<Result<Installer, Failure>>>,
     models: Mutex<Option<Result<String, String>>>,
     version: Mutex<Option<Result<Option<String>, String>>>,
+    version_on_path: Mutex<Option<Result<Option<String>, String>>>,
 }
 
 impl Setup<'_> {
@@ -216,6 +222,16 @@ impl Setup<'_> {
             .clone()
     }
 
+    /// The version of the `litert-lm` at `program`, which is on the PATH. Requested only once, because it may hang.
+    async fn version_on_path(&self, program: &Path) -> Result<Option<String>, String> {
+        let mut known = self.listing.version_on_path.lock().await;
+        if let Some(version) = &*known {
+            return version.clone();
+        }
+        let version = litert_lm::version_of(program).await;
+        known.insert(version.map_err(|error| chain(&error))).clone()
+    }
+
     /// The tool that installs `litert-lm`. Looked for only once, because a program on the PATH may hang.
     async fn installer(&self) -> Result<Installer, Failure> {
         let mut known = self.listing.installer.lock().await;
@@ -228,9 +244,14 @@ impl Setup<'_> {
 
     /// Forgets the lists, because the runtime or its models have changed.
     fn forget_listing(&mut self) {
-        let installer = std::mem::take(&mut self.listing.installer);
+        let Listing {
+            installer,
+            version_on_path,
+            ..
+        } = std::mem::take(&mut self.listing);
         self.listing = Listing {
             installer,
+            version_on_path,
             ..Listing::default()
         };
     }

@@ -18,6 +18,8 @@ use crate::text::one_line;
 
 /// The check that fails if another program uses the server's port.
 pub(super) const PORT: Subject = Subject::new("server.port", "server port");
+/// The check that fails if the server would refuse its options.
+pub(super) const OPTIONS: Subject = Subject::new("server.options", "server options");
 /// A program on loopback accepts at once. One that does not still occupies the port.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -75,14 +77,26 @@ async fn find_obstacle(is_for_all: bool, port: u16) -> Option<(Fix, Check)> {
     if is_taken(port).await {
         return Some(taken(port));
     }
-    let is_forbidden = if is_for_all {
-        // The service's user is without privileges.
-        port < first_common_port()
-    } else {
-        let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
-        bound.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
-    };
-    is_forbidden.then(|| forbidden(port))
+    // The service's user is without privileges.
+    if is_for_all && port < first_common_port() {
+        return Some(forbidden(port));
+    }
+    match refusal(port) {
+        Some(ErrorKind::AddrInUse) => Some(taken(port)),
+        Some(ErrorKind::PermissionDenied) if !is_for_all => Some(forbidden(port)),
+        _ => None,
+    }
+}
+
+/// Why the system refuses `port` to a listener. A program may hold a port on which it does not listen.
+fn refusal(port: u16) -> Option<ErrorKind> {
+    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    let refused = |ip| Some(TcpListener::bind((ip, port)).err()?.kind());
+    let refused = loopback.into_iter().filter_map(refused);
+    // A system without IPv6 has no such address.
+    refused
+        .into_iter()
+        .find(|kind| matches!(kind, ErrorKind::AddrInUse | ErrorKind::PermissionDenied))
 }
 
 /// The fix and the failed check for a `port` that the system keeps for others.
@@ -115,4 +129,19 @@ fn holder_of(port: u16) -> String {
     let command = identity(found.pid).map(|process| process.command.join(" "));
     let command = command.filter(|command| !command.is_empty()).unwrap_or(found.name);
     format!("`{}` (pid {})", one_line(&command), found.pid)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpSocket;
+
+    use super::*;
+
+    #[test]
+    fn a_port_is_refused_while_a_silent_socket_holds_it() {
+        let holder = TcpSocket::new_v4().unwrap();
+        holder.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let port = holder.local_addr().unwrap().port();
+        assert_eq!(refusal(port), Some(ErrorKind::AddrInUse));
+    }
 }

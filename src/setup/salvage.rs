@@ -1,6 +1,7 @@
 //! What a record that does not parse still says about the options of `install`.
 
 use std::ffi::OsStr;
+use std::num::NonZeroU16;
 use std::path::Path;
 
 use gem_platform::Os;
@@ -29,7 +30,7 @@ pub(super) fn options_in(text: &str, directory: &Path) -> Vec<String> {
             "runtime",
             value::<RuntimeName>(text, "runtime").map(|runtime| runtime.to_string()),
         ),
-        ("port", value::<u16>(text, "port").map(|port| port.to_string())),
+        ("port", value::<NonZeroU16>(text, "port").map(|port| port.to_string())),
         ("model", model.map(|model| word(model.as_str().as_ref()))),
         ("scope", scope.map(|_| "workspace".to_owned())),
         ("bundle", bundle),

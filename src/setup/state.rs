@@ -131,6 +131,18 @@ const STATE: Record = Record {
     remedy: "move the file somewhere else and run `gem-setup install` again, with the same options as before",
 };
 
+/// The error for a record that a newer gem-setup wrote, which this one may not understand.
+fn newer_format(path: &Path) -> Option<Error> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        format: u32,
+    }
+    let Versioned { format } = STATE.read_json(path).ok()??;
+    let reason = format!("it was written by a newer gem-setup (format {format}; this one knows {FORMAT})");
+    let hint = || Some(format!("run that newer gem-setup, or {}", STATE.remedy));
+    (format > FORMAT).then(|| STATE.unusable(path.to_string_lossy(), reason).with_hint(hint))
+}
+
 /// The hint for the damaged record `path`, with the options that are still readable; `None` without any.
 fn advice_for(path: &Path) -> Option<String> {
     let bytes = place::read(path).unwrap_or_default();
@@ -292,7 +304,10 @@ impl State {
     /// # Errors
     /// When the file exists but cannot be read or does not parse.
     pub(super) fn read_without_secrets(path: &Path) -> Result<Option<Self>, Error> {
-        let advised = |error: Error| error.with_hint(|| advice_for(path));
+        let advised = |error: Error| match newer_format(path) {
+            Some(newer) => newer,
+            None => error.with_hint(|| advice_for(path)),
+        };
         let Some(mut state) = STATE.read_json::<Self>(path).map_err(advised)? else {
             return Ok(None);
         };
@@ -358,6 +373,30 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Failure;
+
+    #[test]
+    fn a_newer_record_or_a_wrong_port_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let path = Layout::new(home.path(), home.path()).state_file();
+        State::default().write(&path).unwrap();
+        let text = place::read_text(&path).unwrap();
+        for (from, to, says, advises) in [
+            (
+                "\"format\": 1",
+                "\"format\": 2",
+                "by a newer gem-setup (format 2",
+                "run that newer gem-setup",
+            ),
+            ("\"port\": 9379", "\"port\": 0", "`port` is 0", "move the file"),
+        ] {
+            place::write_private(&path, text.replace(from, to).as_bytes()).unwrap();
+            let failure = Failure::from(State::read(&path).unwrap_err());
+            assert!(failure.message.contains(says), "{failure:?}");
+            let hint = failure.hint.unwrap();
+            assert!(hint.contains(advises) && !hint.contains("--port 0"), "{hint}");
+        }
+    }
 
     #[test]
     fn a_record_that_cannot_be_written_leaves_the_secrets_of_the_one_before() {

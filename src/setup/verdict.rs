@@ -2,7 +2,7 @@
 
 use super::check::{Check, Fix};
 use super::doctor::{Extras, examine};
-use super::port::PORT;
+use super::port::{OPTIONS, PORT};
 use super::step_id::StepId;
 use super::{Setup, Wanted};
 use crate::error::{Failure, Kind};
@@ -78,13 +78,17 @@ impl Verdict {
 }
 
 /// The option that prevents `install` from fixing `check`. `--no-start` does not count for a port that another program
-/// uses, because `install` would not start a server on it.
+/// uses or for faulty options, because `install` would not start a server with them.
 fn left_out_by(wanted: &Wanted, check: &Check) -> Option<&'static str> {
     match check.step? {
         StepId::Terms | StepId::Model if !wanted.with_model => Some("--no-model"),
         StepId::Settings if !wanted.with_settings => Some("--no-settings"),
         // A machine that is only prepared may bring its loopback interface up later.
-        StepId::Server if !wanted.with_server && (check.id != PORT.id || is_loopback_down()) => Some("--no-start"),
+        StepId::Server
+            if !wanted.with_server && check.id != OPTIONS.id && (check.id != PORT.id || is_loopback_down()) =>
+        {
+            Some("--no-start")
+        }
         _ => None,
     }
 }
@@ -125,6 +129,7 @@ fn kind_of(check: &Check) -> Kind {
     match check.id.split_once('.') {
         Some(("settings", _)) => Kind::Settings,
         Some(("server", "port")) => Kind::Conflict,
+        Some(("server", "options")) => Kind::Usage,
         Some(("runtime" | "server", _)) | Some(("model", "present")) => Kind::Runtime,
         Some(("model", "terms")) => Kind::TermsNotAccepted,
         Some(("platform", "target")) => Kind::Unsupported,

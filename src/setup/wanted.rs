@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use url::Url;
 
 use super::records::SignedCatalog;
@@ -18,6 +19,7 @@ pub struct Chosen {
     /// The runtime.
     pub runtime: RuntimeName,
     /// The port to which Gemini CLI connects.
+    #[serde(deserialize_with = "port")]
     pub port: u16,
     /// The local model.
     pub model: LocalModelName,
@@ -47,6 +49,13 @@ pub struct Chosen {
     /// Whether the runtime itself listens on the port.
     #[serde(default)]
     pub direct: bool,
+}
+
+fn port<'de, D: Deserializer<'de>>(value: D) -> Result<u16, D::Error> {
+    match u16::deserialize(value)? {
+        0 => Err(D::Error::custom("`port` is 0")),
+        port => Ok(port),
+    }
 }
 
 impl Default for Chosen {

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::harness::{Home, Mount, assert_same, assert_says, tree, wait_until};
+use super::harness::{Home, Mount, assert_same, assert_says, free_port, tree, wait_until};
 
 /// A home with the built-in runtime and a running server.
 fn serving() -> Home {
@@ -394,4 +394,39 @@ fn a_runtime_that_does_not_run_is_one_fault() {
         run.check("runtime.binary")["detail"].as_str().unwrap(),
         &["broken-somehow"],
     );
+}
+
+#[test]
+fn faulty_options_of_the_server_are_found_first() {
+    let home = Home::new();
+    fs::write(home.beside("models.toml"), "broken").unwrap();
+    let port = free_port().to_string();
+    let upstream = format!("upstream = 'http://127.0.0.1:{port}'");
+    let certificate = format!("tls_cert = '{}'", home.beside("models.toml").display());
+    let models = format!("models = '{}'", home.beside("models.toml").display());
+    let install = ["install", "--runtime", "builtin", "--port", &port];
+    let config = home.layout().config_file();
+    fs::create_dir_all(config.parent().unwrap()).unwrap();
+    for (line, says) in [
+        ("listen = '0.0.0.0'", "not a loopback address"),
+        ("token_file = '/nope'", "No such file"),
+        (&certificate, "--tls-key"),
+        ("account = 'vip'", "no-preview"),
+        (&upstream, "this server itself"),
+        (&models, "models.toml"),
+    ] {
+        fs::write(&config, line).unwrap();
+        let before = tree(&home.path(), &[]);
+        for more in [["--dry-run"].as_slice(), &[]] {
+            let run = home.gem(&install).args(more).ends(2);
+            assert_says(&run.stderr, &["cannot start the server", says]);
+            assert!(!run.stderr.contains("ignored"), "{run:#?}");
+        }
+        assert_same(&before, &tree(&home.path(), &[]));
+    }
+    fs::remove_file(&config).unwrap();
+    home.gem(&install).ok();
+    fs::write(&config, "listen = '0.0.0.0'").unwrap();
+    let says = ["warn server.options", "the next start will fail"];
+    assert_says(&home.gem(&["doctor"]).ok().stdout, &says);
 }

@@ -157,7 +157,7 @@ fn an_invalid_configuration_names_file_and_key() {
         ("port = \"many\"\n", "port"),
         ("port = { a = 1 }\n", "port"),
         ("port = \n", "line 1"),
-        ("home = \"/tmp\"\n", "home"),
+        ("home = \"/tmp\"\n", "line 1: `home` cannot be set here"),
     ] {
         home.write(&file, text);
         let run = home.gem(&["install", "--dry-run"]).ends(2);

@@ -121,9 +121,25 @@ pub fn is_stopped(pid: u32) -> bool {
 #[must_use]
 pub fn has_open(pid: u32, path: &Path) -> Option<bool> {
     let wanted = fs::metadata(path).ok()?;
-    let is_wanted = |found: fs::Metadata| (found.dev(), found.ino()) == (wanted.dev(), wanted.ino());
-    let mut files = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
-    Some(files.any(|file| fs::metadata(file.path()).is_ok_and(is_wanted)))
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+    is_among(
+        files.map(|file| fs::metadata(file.path())),
+        (wanted.dev(), wanted.ino()),
+    )
+}
+
+/// Whether the `wanted` device and inode are among the open `files`. From another user namespace the files can be listed, but not
+/// looked at.
+fn is_among(files: impl Iterator<Item = io::Result<fs::Metadata>>, wanted: (u64, u64)) -> Option<bool> {
+    let mut is_hidden = false;
+    for file in files {
+        match file {
+            Ok(found) if (found.dev(), found.ino()) == wanted => return Some(true),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => is_hidden = true,
+            Ok(_) | Err(_) => {}
+        }
+    }
+    (!is_hidden).then_some(false)
 }
 
 /// The executable of the process `pid`. If the file was replaced, its former name.
@@ -221,4 +237,24 @@ pub fn notify(socket: &OsStr, message: &str) -> io::Result<()> {
         _ => SocketAddr::from_pathname(socket)?,
     };
     sender.send_to_addr(message.as_bytes(), &address).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_among_hidden_ones_is_unknown() {
+        let (ours, other) = (Path::new("/proc/self/stat"), Path::new("/"));
+        let wanted = fs::metadata(ours).map(|file| (file.dev(), file.ino())).unwrap();
+        let hidden = || Err(io::ErrorKind::PermissionDenied.into());
+        let closed = || Err(io::ErrorKind::NotFound.into());
+        for (files, expected) in [
+            (vec![closed(), fs::metadata(other)], Some(false)),
+            (vec![hidden(), fs::metadata(other)], None),
+            (vec![hidden(), fs::metadata(ours)], Some(true)),
+        ] {
+            assert_eq!(is_among(files.into_iter(), wanted), expected);
+        }
+    }
 }

@@ -55,6 +55,14 @@ pub enum Installer {
     Python(PathBuf),
 }
 
+impl Installer {
+    /// Whether it can make an environment in `root`: `venv` refuses the character that separates paths in variables.
+    #[must_use]
+    pub fn takes(&self, root: &Path) -> bool {
+        matches!(self, Self::Uv(_)) || Os::HOST == Os::Windows || !root.to_string_lossy().contains(':')
+    }
+}
+
 impl fmt::Display for Installer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

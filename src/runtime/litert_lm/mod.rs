@@ -55,7 +55,7 @@ const TASK_MARK: &[u8] = b"PK";
 /// The id of the step under which a pull reports progress.
 const STEP: &str = "model";
 /// On a cold disk it takes long to start Python and load the native library.
-const VERSION_LIMIT: Duration = Duration::from_secs(60);
+const VERSION_LIMIT: Duration = Duration::from_secs(30);
 
 /// Whether PyPI has a wheel of the engine for `target`.
 #[must_use]

@@ -80,6 +80,15 @@ impl Venv {
         self.executable("python")
     }
 
+    /// The Python of another environment that the environment's `litert-lm` names: its home was copied.
+    #[must_use]
+    pub fn other_python(&self) -> Option<PathBuf> {
+        let named = interpreter_in(&place::read(&self.program()).ok()?)?;
+        let directory = named.parent()?.canonicalize().ok()?;
+        let is_own = self.program().parent()?.canonicalize().ok()? == directory;
+        (!is_own).then_some(named)
+    }
+
     fn executable(&self, name: &str) -> PathBuf {
         match self.os {
             Os::Windows => self.root.join("Scripts").join(format!("{name}.exe")),
@@ -119,6 +128,23 @@ impl Venv {
             _ => Ok(()),
         }
     }
+}
+
+/// The Python that a `script` names in its first line, or in its second one if its path is too long for the first.
+fn interpreter_in(script: &[u8]) -> Option<PathBuf> {
+    let start = String::from_utf8_lossy(script.get(..2048).unwrap_or(script));
+    let mut lines = start.lines();
+    let first = lines.next()?.strip_prefix("#!")?;
+    let path = match first.trim() {
+        "/bin/sh" => lines
+            .next()?
+            .strip_prefix("'''exec' ")?
+            .strip_suffix(" \"$0\" \"$@\"")?,
+        path => path,
+    };
+    let path = PathBuf::from(path.trim_matches(['\'', '"']));
+    let is_python = path.file_name()?.to_str()?.starts_with("python");
+    is_python.then_some(path)
 }
 
 /// Deletes the directory `path` if it exists. An installer that was just killed may still be writing to it.
@@ -161,6 +187,30 @@ mod tests {
         std::fs::write(venv.root().join("content"), "theirs").unwrap();
         assert_eq!(venv.vacate().unwrap_err().kind(), io::ErrorKind::InvalidInput);
         assert_eq!(content(&venv).as_deref(), Some("theirs"));
+    }
+
+    #[test]
+    fn the_interpreter_of_a_script_is_found() {
+        for (script, expected) in [
+            ("#!/old/bin/python\nimport sys", Some("/old/bin/python")),
+            (
+                "#!/bin/sh\n'''exec' '/a b/bin/python3' \"$0\" \"$@\"\n",
+                Some("/a b/bin/python3"),
+            ),
+            (
+                "#!/bin/sh\n'''exec' \"/a b/bin/python3\" \"$0\" \"$@\"\n",
+                Some("/a b/bin/python3"),
+            ),
+            ("#!/bin/sh\necho 1.2", None),
+            ("#!/usr/bin/env bash\n", None),
+            ("", None),
+        ] {
+            assert_eq!(
+                interpreter_in(script.as_bytes()).as_deref(),
+                expected.map(Path::new),
+                "{script}"
+            );
+        }
     }
 
     #[test]

@@ -6,8 +6,8 @@ use gem_platform::process::Guard;
 
 use super::runtime_checks::{BINARY, CHECKSUM, EXECUTABLE, LOADER};
 use crate::catalog::RuntimeEntry;
-use crate::error::{Failure, Kind, chain};
-use crate::runtime::litert_lm::{Build, PROGRAM, Venv, requirements, version_of};
+use crate::error::{Failure, Kind};
+use crate::runtime::litert_lm::{Build, PROGRAM, Venv, requirements};
 use crate::setup::bundled_model::wheels;
 use crate::setup::check::{Check, Fix};
 use crate::setup::step::Inspection;
@@ -15,6 +15,8 @@ use crate::setup::{Setup, shown};
 
 /// The disk space for the environment and its installation, with packed and unpacked wheels, in bytes.
 const ROOM: u64 = 250_000_000;
+
+const OTHER_HOME: &str = "choose another home with `--home DIR`, or another runtime with `--runtime`";
 
 /// The variable whose directories go before the system's when a program loads its libraries.
 const LIBRARIES: &str = "LD_LIBRARY_PATH";
@@ -80,19 +82,36 @@ fn absent(fault: String, plan: String) -> Inspection {
 /// The inspection if an installation is needed: checks whether this machine can do it.
 async fn wanting(setup: &Setup<'_>, fault: String, plan: String) -> Inspection {
     let env = setup.site.litert_lm_env();
+    let root = shown(env.root());
+    if env.root().to_string_lossy().contains('\n') {
+        let message =
+            format!("cannot install {PROGRAM} into {root}: no Python program runs from a path with a line end");
+        return unfit(Kind::Usage, message, OTHER_HOME.to_owned(), plan);
+    }
     if let Err(error) = Venv::check_place(env.root()) {
-        let root = shown(env.root());
         let hint = format!("move {root} somewhere else");
-        let message = format!("cannot install {PROGRAM} into {root}: {error}");
-        let failure = Failure::new(Kind::Download, &message).with_hint(&hint);
-        let skipped = [CHECKSUM, EXECUTABLE].map(|subject| subject.skip("the runtime is missing"));
-        let checks = std::iter::once(BINARY.fail(message, Fix::by_hand(hint))).chain(skipped);
-        return Inspection::needed(plan, checks.collect()).blocked_by(failure);
+        return unfit(
+            Kind::Download,
+            format!("cannot install {PROGRAM} into {root}: {error}"),
+            hint,
+            plan,
+        );
     }
     match setup.installer().await {
+        Ok(installer) if !installer.takes(env.root()) => {
+            let message = format!("cannot install {PROGRAM} into {root}: {installer} cannot use a path with `:`");
+            unfit(Kind::Usage, message, OTHER_HOME.to_owned(), plan)
+        }
         Ok(installer) => absent(fault, format!("{plan}, with {installer}")),
         Err(error) => absent(fault, plan).blocked_by(error),
     }
+}
+
+/// The inspection if the environment cannot be where it belongs.
+fn unfit(kind: Kind, message: String, hint: String, plan: String) -> Inspection {
+    let skipped = [CHECKSUM, EXECUTABLE].map(|subject| subject.skip("the runtime is missing"));
+    let checks = std::iter::once(BINARY.fail(&message, Fix::by_hand(&hint))).chain(skipped);
+    Inspection::needed(plan, checks.collect()).blocked_by(Failure::new(kind, message).with_hint(hint))
 }
 
 /// The inspection of a `litert-lm` that was on the PATH at the installation.
@@ -113,6 +132,14 @@ async fn inspect_found(setup: &Setup<'_>, program: &Path, version: &str, plan: S
 async fn inspect_env(setup: &Setup<'_>, env: &Venv, entry: &RuntimeEntry, plan: String) -> Inspection {
     let (program, version) = (env.program(), &entry.version);
     if let Err(fault) = try_version(setup, &program, version).await {
+        return wanting(setup, fault, plan).await;
+    }
+    if let Some(other) = env.other_python() {
+        let fault = format!(
+            "{} runs {}, the Python of another environment",
+            shown(&program),
+            shown(&other)
+        );
         return wanting(setup, fault, plan).await;
     }
     let checksum = if entry.packages.is_empty() {
@@ -158,13 +185,13 @@ async fn find_on_path(setup: &Setup<'_>, version: &str) -> Found {
     if program.starts_with(setup.site.litert_lm_env().root()) {
         return Found::Nothing;
     }
-    match version_of(&program).await {
+    match setup.version_on_path(&program).await {
         Ok(Some(found)) if found == version => Found::Pinned(program),
         Ok(found) => {
             let found = found.unwrap_or_else(|| "of unknown version".to_owned());
             Found::Other(format!("{} is {found}, so it is not used", shown(&program)))
         }
-        Err(error) => Found::Other(format!("{} is not used: {}", shown(&program), chain(&error))),
+        Err(reason) => Found::Other(format!("{} is not used: {reason}", shown(&program))),
     }
 }
 

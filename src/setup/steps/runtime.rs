@@ -18,10 +18,11 @@ use crate::runtime::RuntimeName;
 use crate::setup::check::{Check, Fix, Subject};
 use crate::setup::state::State;
 use crate::setup::step::Inspection;
-use crate::setup::{Setup, shown};
+use crate::setup::{Condition, Setup, shown};
 use crate::sha256::Sha256;
 use crate::shell;
 
+const ASK_DOCTOR: &str = "correct what its error names; `gem-setup doctor` checks the runtime's requirements";
 const QUARANTINE: Subject = Subject::new("platform.quarantine", "macOS quarantine");
 
 pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
@@ -32,7 +33,7 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
             checks.extend(skipped(reason));
             Inspection::not_needed(reason, checks)
         }
-        RuntimeName::Lit => inspect_lit(setup),
+        RuntimeName::Lit => inspect_lit(setup).await,
         RuntimeName::LitertLm => litert_lm::inspect(setup).await,
     }
 }
@@ -51,7 +52,7 @@ pub(super) fn missing_bytes(setup: &Setup<'_>) -> u64 {
     }
 }
 
-fn inspect_lit(setup: &Setup<'_>) -> Inspection {
+async fn inspect_lit(setup: &Setup<'_>) -> Inspection {
     let Some((artifact, path)) = artifact(setup).zip(setup.site.lit_path()) else {
         let reason = "no build for this platform";
         return Inspection::needed("find another runtime", vec![BINARY.skip(reason)]);
@@ -66,10 +67,13 @@ fn inspect_lit(setup: &Setup<'_>) -> Inspection {
         return Inspection::needed(plan, Vec::new());
     }
     match std::fs::metadata(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => missing(&path, plan),
+        // A file in a directory's place is the fault of the home.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            missing(&path, plan)
+        }
         Err(error) => unreadable(&path, plan, &error),
         Ok(metadata) => match file::check_regular(metadata.file_type()) {
-            Ok(()) => inspect_file(setup, artifact, &path, plan),
+            Ok(()) => if_it_runs(setup, &path, inspect_file(setup, artifact, &path, plan)).await,
             Err(error) => in_the_way(&path, plan, &error),
         },
     }
@@ -152,6 +156,22 @@ fn inspect_file(setup: &Setup<'_>, artifact: &Artifact, path: &Path, plan: Strin
         Inspection::in_place(format!("{} is in place", shown(path)), checks)
     } else {
         Inspection::needed(effects.join(", "), checks)
+    }
+}
+
+/// The `inspection`, blocked if the complete runtime does not run: a download would not help, and a model could neither be listed
+/// nor pulled.
+async fn if_it_runs(setup: &Setup<'_>, path: &Path, inspection: Inspection) -> Inspection {
+    if !setup.wanted.with_model || !matches!(inspection.condition, Condition::InPlace(_)) {
+        return inspection;
+    }
+    match setup.listing().await {
+        // A slow machine may need longer for its first start.
+        Err(reason) if !reason.contains("did not answer") => {
+            let message = format!("the runtime {} does not run: {reason}", shown(path));
+            inspection.blocked_by(Failure::new(Kind::Runtime, message).with_hint(ASK_DOCTOR))
+        }
+        _ => inspection,
     }
 }
 
@@ -250,6 +270,10 @@ async fn inspect_loader(setup: &Setup<'_>) -> Check {
                 .unwrap_or(&reason);
             LOADER.fail(detail.trim(), fix)
         }
+        Some(Err(reason)) if missing.is_empty() && !reason.contains("Exec format error") => LOADER.fail(
+            format!("the runtime does not run: {reason}"),
+            Fix::by_hand("correct what its error names"),
+        ),
         _ if missing.is_empty() => LOADER.ok(format!("{} can be loaded", libraries.join(" and "))),
         // The file is not a program for this machine, so its libraries are not the cause.
         Some(Err(reason)) if reason.contains("Exec format error") => {

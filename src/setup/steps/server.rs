@@ -12,7 +12,7 @@ use crate::progress::waiting;
 use crate::runtime::{EngineState, ProgramStamp, Runtime, RuntimeName, local};
 use crate::settings::{self, Destination};
 use crate::setup::check::{Check, Fix, Subject};
-use crate::setup::port::{PORT, obstacle};
+use crate::setup::port::{OPTIONS, PORT, obstacle};
 use crate::setup::step::Inspection;
 use crate::setup::{
     Condition, SERVICE, ServerSpec, Setup, Status, advice, check_machine_service, client, service_account,
@@ -41,6 +41,9 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
         && let Some(failure) = unreachable_upstream(setup)
     {
         inspection = hindered(inspection, failure);
+    }
+    if let Some(fault) = setup.server_fault.clone() {
+        inspection = with_fault(setup, inspection, fault);
     }
     let is_for_all = setup.wanted.chosen.scope == Destination::System || setup.site.layout.is_of_system();
     if !is_for_all || !matches!(inspection.condition, Condition::Needed(_)) {
@@ -80,6 +83,33 @@ fn hindered(mut inspection: Inspection, failure: Failure) -> Inspection {
     inspection.checks.retain(|check| check.id != PROCESS.id);
     inspection.checks.insert(0, PROCESS.fail(&failure.message, fix));
     inspection.blocked_by(failure)
+}
+
+/// The `inspection` of a server whose next start would fail because of `fault`.
+fn with_fault(setup: &Setup<'_>, mut inspection: Inspection, fault: Failure) -> Inspection {
+    let is_started = setup.wanted.with_server && matches!(inspection.condition, Condition::Needed(_));
+    if is_started && inspection.blocked.is_some() {
+        return inspection;
+    }
+    let fix = fault.hint.clone().map_or_else(Fix::repair, Fix::by_hand);
+    let detail = format!("the next start will fail: {}", fault.message);
+    if is_started {
+        let process = inspection
+            .checks
+            .iter_mut()
+            .find(|check| check.id == PROCESS.id && check.has_failed());
+        if let Some(check) = process {
+            *check = PROCESS.skip("the server cannot use its options");
+        }
+        inspection.checks.push(OPTIONS.fail(detail, fix));
+        let message = format!("cannot start the server: {}", fault.message);
+        return inspection.blocked_by(Failure { message, ..fault });
+    }
+    if setup.wanted.with_server {
+        inspection.checks.push(OPTIONS.warn(detail, fix));
+        return inspection;
+    }
+    inspection.leaving(vec![OPTIONS.fail(detail, fix)])
 }
 
 /// The inspection if the system cannot run a server for all users.

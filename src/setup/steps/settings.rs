@@ -343,14 +343,17 @@ fn inspect_shadowed(setup: &Setup<'_>, router: &RouterSettings) -> Check {
     .into_iter()
     .flatten()
     .collect();
-    let (faults, remedies): (Vec<_>, Vec<_>) = differing.into_iter().map(|it| (it.fault, it.remedy)).unzip();
-    if faults.is_empty() {
+    if differing.is_empty() {
         return SHADOWED.ok("no other settings file overrides these");
     }
-    let fix = Fix::by_hand(format!(
-        "{}, or run gem-setup from another directory",
-        remedies.join(" and ")
-    ));
+    let is_of_directory = differing.iter().all(|it| it.is_of_directory);
+    let (faults, remedies): (Vec<_>, Vec<_>) = differing.into_iter().map(|it| (it.fault, it.remedy)).unzip();
+    let elsewhere = if is_of_directory {
+        ", or run gem-setup from another directory"
+    } else {
+        ""
+    };
+    let fix = Fix::by_hand(format!("{}{elsewhere}", remedies.join(" and ")));
     SHADOWED.fail(faults.join("; "), fix)
 }
 
@@ -368,13 +371,19 @@ fn differs<T: PartialEq + std::fmt::Display>(found: &Effective<T>, wanted: &T, k
         found.origin
     );
     let remedy = format!("take `{key}` out of {place}");
-    Some(Differing { fault, remedy })
+    Some(Differing {
+        fault,
+        remedy,
+        is_of_directory: found.origin == settings::Origin::Scope(Scope::Workspace),
+    })
 }
 
 /// A key that another file sets to something else.
 struct Differing {
     fault: String,
     remedy: String,
+    /// Whether the file belongs to the current directory.
+    is_of_directory: bool,
 }
 
 pub(super) fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {

@@ -35,10 +35,14 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
         return Inspection::in_place(detail.clone(), vec![CHECK.ok(detail)]);
     }
     let detail = format!("the terms of `{}` have not been accepted", model.name);
-    Inspection::needed(
-        format!("record that you accept {}", in_words(&model)),
-        vec![CHECK.fail(detail, Fix::repair_accepting())],
-    )
+    let plan = match setup.wanted.accepted.is_some() || setup.tools.ask.can_ask() {
+        true => format!("record that you accept {}", in_words(&model)),
+        false => format!(
+            "stop with status 3 without `--accept-terms`, which accepts {}",
+            in_words(&model)
+        ),
+    };
+    Inspection::needed(plan, vec![CHECK.fail(detail, Fix::repair_accepting())])
 }
 
 /// The reason if there are no terms to accept.
@@ -84,7 +88,13 @@ pub(in crate::setup) fn ask(setup: &mut Setup<'_>) -> Result<How, Failure> {
         Some(false) => "were not accepted",
         None => "have not been accepted, and gem-setup can ask only if its input and its error output are a terminal",
     };
-    let message = format!("the terms of the model `{}` {why}: {}", model.name, in_words(&model));
+    let broken = Terms::read(&setup.site.layout.terms_file()).err();
+    let broken = broken.map_or_else(String::new, |error| format!("; {}", Failure::from(error).message));
+    let message = format!(
+        "the terms of the model `{}` {why}: {}{broken}",
+        model.name,
+        in_words(&model)
+    );
     let hint = "read them, then run the command again with `--accept-terms`";
     Err(Failure::new(Kind::TermsNotAccepted, message).with_hint(hint))
 }

@@ -304,6 +304,8 @@ fn a_system_file_that_shadows_the_users_is_named() {
         &["classifier.host", system.to_str().unwrap(), "system"],
         "` out of `",
     );
+    let fix = run.check("settings.shadowed")["fix"].to_string();
+    assert!(!fix.contains("directory"), "it cannot help: {fix}");
 }
 
 #[test]
@@ -401,6 +403,8 @@ fn a_missing_vulkan_library_is_named_with_its_package() {
         "skip",
         "the runtime cannot be asked"
     );
+    let error = &home.install(&[]).ends(7).result()["error"]["message"];
+    assert_says(error.as_str().unwrap(), &["does not run", "libvulkan.so.1"]);
 }
 
 #[cfg(target_os = "linux")]

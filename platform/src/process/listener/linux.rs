@@ -1,4 +1,5 @@
-//! Listening sockets from `/proc/net/tcp`, their owners from `/proc/PID/fd`.
+//! Listening sockets from `/proc/self/net/tcp`, their owners from `/proc/PID/fd`. `/proc/net` leads to the same directory, but a
+//! `/proc` of processes alone (`subset=pid`) lacks it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -29,12 +30,18 @@ pub(super) fn find(owner: Owner, address: SocketAddr) -> io::Result<Option<Evide
     }
     let us = rustix::process::geteuid().as_raw();
     match owner {
-        Owner::Process(pid) => find_files(pid, &sockets),
-        Owner::User if sockets.iter().all(|socket| socket.user == us) => {
-            Ok(Some(Evidence::Ours(address, numbers(&sockets))))
-        }
-        Owner::User => Err(io::ErrorKind::PermissionDenied.into()),
+        // Another user namespace hides the process's files, so only the user can be compared.
+        Owner::Process(pid) if !hides_files(pid) => find_files(pid, &sockets),
+        _ if sockets.iter().all(|socket| socket.user == us) => Ok(Some(Evidence::Ours(address, numbers(&sockets)))),
+        _ => Err(io::ErrorKind::PermissionDenied.into()),
     }
+}
+
+/// Whether the open files of the process `pid` can be listed, but not read.
+fn hides_files(pid: u32) -> bool {
+    let mut files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let link = files.next().map(|file| fs::read_link(file.path()));
+    matches!(link, Some(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 fn numbers(sockets: &[Socket]) -> Vec<u64> {
@@ -129,13 +136,13 @@ struct Socket {
 fn sockets_at(address: SocketAddr) -> io::Result<Vec<Socket>> {
     let mut rows = Vec::new();
     if address.is_ipv4() {
-        read_listening(File::open("/proc/net/tcp")?, address.port(), &mut rows)?;
+        read_listening(File::open("/proc/self/net/tcp")?, address.port(), &mut rows)?;
         let found = most_specific(address, std::mem::take(&mut rows));
         if !found.is_empty() {
             return Ok(found);
         }
     }
-    match File::open("/proc/net/tcp6") {
+    match File::open("/proc/self/net/tcp6") {
         Ok(file) => read_listening(file, address.port(), &mut rows)?,
         // The system lacks IPv6.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
