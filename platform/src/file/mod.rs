@@ -29,7 +29,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 pub use leftover::{is_temporary, sweep};
-pub use moved::{check_movable, check_renamable, check_replaceable};
+pub use moved::{check_movable, check_renamable, check_replaceable, move_directory};
 pub use regular::{
     LARGEST_FILE, check_device, check_directory, check_length, check_own, check_regular, circle, is_character_device,
     metadata, open_given, open_own, open_regular, read_bounded, read_regular, rewrite,

@@ -1,10 +1,11 @@
 //! Whether a file or directory can be moved, replaced or deleted under its name, as far as that is visible.
 
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::io;
 use std::path::Path;
 
-use super::{check_changeable, check_directory, check_regular, is_absence, is_mount_point, os};
+use super::leftover::PREFIX;
+use super::{check_changeable, check_directory, check_regular, is_absence, is_mount_point, keep_access, os};
 
 /// Checks that a file can be moved over `path`: nothing is there, or a regular file or a symbolic link that may go.
 ///
@@ -55,6 +56,49 @@ pub fn check_renamable(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Moves the directory `from` to the path `to`, where nothing is. An overlay does not move a directory of its lower layer; the
+/// directory is then copied, and deleted once the copy is complete.
+///
+/// # Errors
+/// When a file cannot be read, written or moved.
+pub fn move_directory(from: &Path, to: &Path) -> io::Result<()> {
+    match std::fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => copy_whole(from, to)?,
+        done => return done,
+    }
+    std::fs::remove_dir_all(from)
+}
+
+/// Copies the directory `from` to `to`, where it appears only when it is complete.
+fn copy_whole(from: &Path, to: &Path) -> io::Result<()> {
+    let beside = to.parent().unwrap_or(to);
+    let staged = tempfile::Builder::new().prefix(PREFIX).tempdir_in(beside)?;
+    let copy = staged.path().join("copy");
+    copy_directory(from, &copy)?;
+    std::fs::rename(&copy, to)
+}
+
+fn copy_directory(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::create_dir(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let (kind, path, copy) = (entry.file_type()?, entry.path(), to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy_directory(&path, &copy)?;
+        } else if kind.is_symlink() {
+            os::symlink(&std::fs::read_link(&path)?, &copy)?;
+        } else {
+            check_regular(kind)?;
+            std::fs::copy(&path, &copy)?;
+            let copied = File::open(&copy)?;
+            keep_access(&path, &copied)?;
+            copied.sync_all()?;
+        }
+    }
+    // Last, because the directory may be read-only.
+    std::fs::set_permissions(to, std::fs::metadata(from)?.permissions())
+}
+
 fn found(path: &Path) -> io::Result<Option<Metadata>> {
     match std::fs::symlink_metadata(path) {
         Ok(metadata) => Ok(Some(metadata)),
@@ -66,6 +110,25 @@ fn found(path: &Path) -> io::Result<Option<Metadata>> {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copied_directory_keeps_links_and_modes() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        std::fs::create_dir_all(from.join("bin")).unwrap();
+        std::fs::write(from.join("bin/program"), "x").unwrap();
+        std::fs::set_permissions(from.join("bin/program"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::os::unix::fs::symlink("program", from.join("bin/link")).unwrap();
+        copy_whole(&from, &to).unwrap();
+        let program = std::fs::metadata(to.join("bin/link")).unwrap();
+        assert_eq!(program.permissions().mode() & 0o777, 0o755);
+        assert!(to.join("bin/link").is_symlink());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+        move_directory(&to, &dir.path().join("moved")).unwrap();
+        assert!(!to.exists());
+    }
 
     #[test]
     fn only_files_and_links_are_replaced() {

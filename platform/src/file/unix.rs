@@ -188,6 +188,10 @@ pub(super) fn may_write(path: &Path) -> io::Result<()> {
     Ok(access(path, needed)?)
 }
 
+pub(super) fn symlink(target: &Path, link: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(target, link)
+}
+
 /// In a sticky directory only the owner of a file, the directory's owner and root may move it.
 pub(super) fn check_sticky(path: &Path, metadata: &Metadata) -> io::Result<()> {
     let dir = match path.parent() {
