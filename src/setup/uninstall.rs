@@ -404,7 +404,7 @@ fn keep_models(layout: &Layout, models: &[LocalModelName]) -> io::Result<()> {
     if names.is_empty() {
         return Ok(());
     }
-    place::write_atomic(&layout.kept_file(), names.join("\n").as_bytes())
+    place::write_own(&layout.kept_file(), names.join("\n").as_bytes())
 }
 
 /// The content of `directory`; empty if it is missing.
