@@ -80,7 +80,7 @@ fn faults_of(setup: &Setup<'_>, companion: &Companion) -> Vec<String> {
 }
 
 /// The files that are written when companions are downloaded.
-pub(in crate::setup) fn needs(setup: &Setup<'_>) -> Vec<(PathBuf, Use)> {
+pub(in crate::setup) fn companion_needs(setup: &Setup<'_>) -> Vec<(PathBuf, Use)> {
     let layout = &setup.site.layout;
     let companions = companions(setup);
     let pending = companions

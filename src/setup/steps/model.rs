@@ -173,7 +173,7 @@ fn waiting_file(setup: &Setup<'_>) -> PathBuf {
 }
 
 /// The model's directory and file, and what is written before an import.
-pub(in crate::setup) fn needs(setup: &Setup<'_>) -> Vec<(PathBuf, Use)> {
+pub(in crate::setup) fn model_needs(setup: &Setup<'_>) -> Vec<(PathBuf, Use)> {
     let (layout, name) = (&setup.site.layout, &setup.wanted.chosen.model);
     let mut needs = vec![
         (layout.models(), Use::Directory),

@@ -77,7 +77,7 @@ fn inspect_lit(setup: &Setup<'_>) -> Inspection {
 }
 
 /// The files that are written when `lit` is downloaded, or made executable.
-pub(in crate::setup) fn needs(setup: &Setup<'_>) -> Vec<(PathBuf, Use)> {
+pub(in crate::setup) fn lit_needs(setup: &Setup<'_>) -> Vec<(PathBuf, Use)> {
     let Some((artifact, path)) = artifact(setup).zip(setup.site.lit_path()) else {
         return Vec::new();
     };
