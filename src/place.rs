@@ -198,12 +198,12 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_for(path, bytes, Readers::Usual, Names::Separate)
 }
 
-/// Like [`write_atomic`], but only the owner can read a new file.
+/// Like [`write_own`], but only the owner can read a new file.
 ///
 /// # Errors
 /// Like [`write_atomic`].
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_for(path, bytes, Readers::Owner, Names::Separate)
+    write_for(path, bytes, Readers::Owner, Names::Own)
 }
 
 /// Like [`write_atomic`], for a file of the user. If it has other names (hard links), it is written in place, so that
@@ -215,8 +215,7 @@ pub fn write_shared(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_for(path, bytes, Readers::Usual, Names::Kept)
 }
 
-/// Like [`write_atomic`], for gem-setup's own file in a directory in which others write too. A link at `path` is replaced,
-/// and its target stays unchanged.
+/// Like [`write_atomic`], for gem-setup's own file. A link at `path` is replaced, and its target stays unchanged.
 ///
 /// # Errors
 /// Like [`write_atomic`].
@@ -305,13 +304,53 @@ pub fn check_shared(path: &Path) -> Result<(), Unfit> {
     check_for(path, Names::Kept)
 }
 
+/// Like [`check`], for [`write_own`] and [`write_private`].
+///
+/// # Errors
+/// Like [`check`].
+pub fn check_own(path: &Path) -> Result<(), Unfit> {
+    if !is_link(path) {
+        return check_for(path, Names::Own);
+    }
+    // It is read before it is replaced.
+    match read_if_present(path) {
+        Ok(_) => check_replaceable(path),
+        Err(error) => Err(Unfit::new(path, error)),
+    }
+}
+
+/// Checks whether a finished file can be moved over `path`.
+///
+/// # Errors
+/// When anything but a file or a link is there, when it may not be replaced, or its directory may not be written.
+pub fn check_replaceable(path: &Path) -> Result<(), Unfit> {
+    file::check_replaceable(path).map_err(|source| Unfit::new(path, source))?;
+    check_directory(parent(path))
+}
+
+/// Checks whether the directory `path`, if it exists, can be moved away, and files in it be deleted.
+///
+/// # Errors
+/// When anything but a directory is there, when it may not be moved, or when it or its directory may not be written.
+pub fn check_movable(path: &Path) -> Result<(), Unfit> {
+    file::check_movable(path).map_err(|source| Unfit::new(path, source))?;
+    check_directory(parent(path))?;
+    check_directory(path)
+}
+
 fn check_for(path: &Path, names: Names) -> Result<(), Unfit> {
     let unfit = |source| Unfit::new(path, source);
     let target = resolve(path).map_err(unfit)?;
     let way = way(&target, names).map_err(unfit)?;
+    if way == Way::InPlace && names == Names::Own {
+        file::check_own(&target).map_err(unfit)?;
+    }
     match file::open_when_free(&target) {
         Err(error) if way == Way::Replace && file::is_absence(&error) => check_directory(parent(&target)),
-        opened => opened.map(drop).map_err(unfit),
+        opened => {
+            let length = opened.and_then(|file| file.metadata()).map_err(unfit)?.len();
+            file::check_length(length).map_err(unfit)
+        }
     }
 }
 
@@ -337,7 +376,7 @@ pub fn check_deletable(path: &Path) -> Result<(), Unfit> {
     if file::is_mount_point(&target) {
         return check_shared(path);
     }
-    file::check_changeable(&target).map_err(unfit)?;
+    file::check_renamable(&target).map_err(unfit)?;
     check_directory(parent(&target))
 }
 
@@ -377,7 +416,8 @@ fn way(target: &Path, names: Names) -> io::Result<Way> {
     }
     file::check_changeable(target)?;
     let has_other_names = names == Names::Kept && file::name_count(&metadata) > 1;
-    let is_replaceable = !has_other_names && !file::is_mount_point(target) && file::may_write(parent(target)).is_ok();
+    let may_go = || file::check_renamable(target).and_then(|()| file::may_write(parent(target)));
+    let is_replaceable = !has_other_names && may_go().is_ok();
     if is_replaceable {
         return Ok(Way::Replace);
     }

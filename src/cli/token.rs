@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use gem_platform::file;
 use gem_setup::error::{Failure, Kind};
 use gem_setup::gateway::{ClientToken, NewToken};
 use gem_setup::place;
@@ -55,7 +56,13 @@ pub(crate) fn run(session: &Session<'_>, args: &TokenArgs) -> Result<ExitCode, F
 /// Adds `line` to the private file at `path`; returns how many tokens the client `name` had. Refuses a file that is not a
 /// token file.
 fn add(path: &Path, name: &str, line: &str) -> Result<usize, Failure> {
-    let cannot = |error: &io::Error| Failure::cannot_at("add a line to the token file", path, error);
+    let cannot = |error: &io::Error| {
+        let failure = Failure::cannot_at("add a line to the token file", path, error);
+        match file::is_limit_of_size(error) {
+            true => failure,
+            false => failure.with_hint(place::remedy(path, error)),
+        }
+    };
     let before = place::read_if_present(path)
         .map_err(|error| cannot(&error))?
         .unwrap_or_default();
@@ -77,7 +84,7 @@ fn append(path: &Path, before: &str, line: &str) -> io::Result<()> {
     } else {
         "\n"
     };
-    let mut file = gem_platform::file::open_private(OpenOptions::new().create(true).append(true), path)?;
+    let mut file = file::open_private(OpenOptions::new().create(true).append(true), path)?;
     file.write_all(format!("{lead}{line}\n").as_bytes())?;
     file.sync_all()
 }

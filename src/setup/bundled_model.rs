@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use gem_platform::file::move_directory;
 use url::Url;
 
 use super::bundle::{MODELS, SUMS, Sums, WHEELS};
@@ -125,7 +126,7 @@ impl BundledModel {
         remove(new)?;
         self.copy_into(new).inspect_err(|_| drop(remove(new)))?;
         remove(place)?;
-        fs::rename(new, place).map_err(|error| Failure::cannot_at("rename", new, &error))
+        move_directory(new, place).map_err(|error| Failure::cannot_at("rename", new, &error))
     }
 
     fn copy_into(&self, new: &Path) -> Result<(), Failure> {

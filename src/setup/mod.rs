@@ -360,6 +360,13 @@ impl Setup<'_> {
         catalog.into_iter().chain(ca_cert).collect()
     }
 
+    /// The copies that [`record`](Self::record) would write.
+    fn pending_copies(&self) -> Vec<PathBuf> {
+        let is_pending = |(given, copy): &(PathBuf, PathBuf)| !kept::is_kept(given, copy);
+        let given = self.given_files().into_iter().filter(is_pending).map(|(_, copy)| copy);
+        given.chain(self.pending_built_in()).collect()
+    }
+
     /// Records the current choices and copies the files that they name. The caller holds the home's lock.
     ///
     /// # Errors
@@ -393,15 +400,18 @@ impl Setup<'_> {
 }
 
 impl Setup<'_> {
+    /// The path for the copy of the release's built-in catalog, if it is missing.
+    fn pending_built_in(&self) -> Option<PathBuf> {
+        let name = self.release().filter(|_| self.wanted.chosen.catalog.is_none())?;
+        let copy = release::catalog_copy(&self.site.layout, &name);
+        (!copy.exists()).then_some(copy)
+    }
+
     /// Keeps a copy of the release's built-in catalog, because a later gem-setup will have another one.
     fn keep_built_in(&self) -> Result<(), Failure> {
-        let Some(name) = self.release().filter(|_| self.wanted.chosen.catalog.is_none()) else {
+        let Some(copy) = self.pending_built_in() else {
             return Ok(());
         };
-        let copy = release::catalog_copy(&self.site.layout, &name);
-        if copy.exists() {
-            return Ok(());
-        }
         let text = self.site.catalog.to_toml()?;
         place::write_private(&copy, text.as_bytes())
             .map_err(|error| Failure::cannot_at("keep the catalog as", &copy, &error))

@@ -3,7 +3,7 @@
 //! `install`, `--dry-run` and `doctor` all inspect the steps. `uninstall`, the commands that change settings and `restart`
 //! have a check each. So all of them report an obstacle before anything is changed.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use gem_platform::file;
 use gem_platform::process::NULL;
@@ -13,7 +13,8 @@ use super::launcher::Launcher;
 use super::obstacle::{ELSEWHERE, Obstacle, Use, join, owner_of, user};
 use super::step::{Condition, Inspection};
 use super::step_id::StepId;
-use super::{Setup, advice, shown};
+use super::steps::{companion_needs, lit_needs, model_needs};
+use super::{Setup, advice, program, shown};
 use crate::error::{Failure, Kind};
 use crate::layout::Layout;
 use crate::place;
@@ -45,7 +46,7 @@ pub(super) fn judge(setup: &Setup<'_>, id: StepId, mut inspection: Inspection) -
         return inspection;
     };
     let layout = &setup.site.layout;
-    let obstacle = match join(layout, home_needs(layout)) {
+    let obstacle = match join(layout, installation_needs(setup)) {
         // The home has its own check.
         Some(obstacle) => {
             advice::defer(&mut inspection.checks, HOME.id);
@@ -83,7 +84,7 @@ fn leave_to(checks: &mut [Check], id: &str, obstacle: &Obstacle) {
 /// Marks the home's check as failed if its obstacle prevents any step in `found`.
 pub(super) fn weigh_home(setup: &Setup<'_>, found: &mut [(StepId, Inspection)]) {
     let layout = &setup.site.layout;
-    let Some(obstacle) = join(layout, home_needs(layout)) else {
+    let Some(obstacle) = join(layout, installation_needs(setup)) else {
         return;
     };
     let blocks = |failure: &Failure| failure.message.ends_with(&obstacle.detail);
@@ -110,7 +111,7 @@ const fn subject(step: StepId) -> Option<(Subject, Kind)> {
 /// The check of `doctor` for the home.
 fn judge_home(setup: &Setup<'_>) -> Check {
     let layout = &setup.site.layout;
-    if let Some(obstacle) = join(layout, home_needs(layout)) {
+    if let Some(obstacle) = join(layout, installation_needs(setup)) {
         return HOME.warn(obstacle.detail, Fix::by_hand(obstacle.hint));
     }
     if let Some(warning) = warning(setup) {
@@ -136,6 +137,16 @@ fn warning(setup: &Setup<'_>) -> Option<String> {
         "{home} belongs to {}, but you are root: new files there will belong to root",
         user(owner)
     ))
+}
+
+/// The needs of every step: those of the home, and the copies that an installation keeps.
+fn installation_needs(setup: &Setup<'_>) -> Vec<(PathBuf, Use)> {
+    let layout = &setup.site.layout;
+    let mut needs = home_needs(layout);
+    needs.extend(setup.pending_copies().into_iter().map(|copy| (copy, Use::File)));
+    let program = program::pending_copy(layout, &setup.site.program);
+    needs.extend(program.into_iter().flatten().map(|file| (file, Use::Replace)));
+    needs
 }
 
 /// The needs of every change to the home.
@@ -167,15 +178,32 @@ fn step_needs(setup: &Setup<'_>, id: StepId) -> Vec<(PathBuf, Use)> {
         StepId::Platform | StepId::Space | StepId::Smoke => Vec::new(),
         StepId::Runtime if setup.wanted.chosen.runtime == RuntimeName::LitertLm => {
             let env = setup.site.litert_lm_env().root().to_owned();
-            vec![null, (place::parent(&env).to_owned(), Use::Directory), (env, Use::Run)]
+            let parent = place::parent(&env).to_owned();
+            vec![
+                null,
+                (parent, Use::Directory),
+                (env.clone(), Use::Move),
+                (env, Use::Run),
+            ]
         }
-        StepId::Runtime | StepId::Companions => vec![
-            (setup.site.runtime_directory(), Use::Directory),
-            (setup.site.runtime_directory(), Use::Run),
-            (layout.downloads(), Use::Directory),
-        ],
+        StepId::Runtime | StepId::Companions => {
+            let mut needs = vec![
+                (setup.site.runtime_directory(), Use::Directory),
+                (setup.site.runtime_directory(), Use::Run),
+                (layout.downloads(), Use::Directory),
+            ];
+            needs.extend(match id {
+                StepId::Runtime => lit_needs(setup),
+                _ => companion_needs(setup),
+            });
+            needs
+        }
         StepId::Terms => vec![(layout.terms_file(), Use::File)],
-        StepId::Model => vec![null, (layout.models(), Use::Directory)],
+        StepId::Model => {
+            let mut needs = vec![null];
+            needs.extend(model_needs(setup));
+            needs
+        }
         StepId::Settings => settings_needs(setup),
         StepId::Server => server_needs(layout),
     }
@@ -293,15 +321,13 @@ fn plan_needs(layout: &Layout, plan: &Plan, launcher: &Launcher) -> Vec<(PathBuf
     }
     if !launcher.is_right() {
         needs.push((place::parent(launcher.path()).to_owned(), Use::Run));
-        // A file or a link is simply replaced, and a file that is mounted by itself is written in place.
-        if is_in_the_way(launcher.path()) || file::is_mount_point(launcher.path()) {
-            needs.push((launcher.path().to_owned(), Use::File));
-        }
+        // A file that is mounted by itself is written in place.
+        let use_ = if file::is_mount_point(launcher.path()) {
+            Use::File
+        } else {
+            Use::Replace
+        };
+        needs.push((launcher.path().to_owned(), use_));
     }
     needs
-}
-
-fn is_in_the_way(path: &Path) -> bool {
-    let found = path.symlink_metadata();
-    found.is_ok_and(|metadata| !metadata.is_file() && !metadata.is_symlink())
 }

@@ -12,6 +12,7 @@ use crate::layout::Layout;
 use crate::lock;
 use crate::place::{self, Unfit};
 use crate::progress::Size;
+use crate::sha256::Sha256;
 use crate::shell;
 
 /// Advice for an installation that has not begun.
@@ -27,8 +28,16 @@ pub(super) enum Use {
     Home,
     /// Files are created in the directory, which is itself created if missing.
     Directory,
-    /// The file is read and written.
+    /// The file, which is gem-setup's own, is read and written; a link is replaced.
     File,
+    /// A finished file is moved over the path.
+    Replace,
+    /// The directory, if it exists, is moved away.
+    Move,
+    /// The file's permissions are set.
+    Permit,
+    /// The file is opened to write; only gem-setup uses it.
+    Open,
     /// The user's file is written; its other names stay.
     Settings,
     /// The file is deleted.
@@ -43,6 +52,17 @@ pub(super) enum Use {
     Null,
     /// Files of the usual size are written.
     Size,
+}
+
+/// The needs of the partial download of a file with the hash `sha256`.
+pub(super) fn download_needs(layout: &Layout, sha256: Sha256) -> Vec<(PathBuf, Use)> {
+    let downloads = layout.downloads();
+    vec![
+        (downloads.join(format!("{sha256}.lock")), Use::Lock),
+        (downloads.join(format!("{sha256}.part")), Use::Open),
+        (downloads.join(format!("{sha256}.json")), Use::Replace),
+        (downloads.join(format!("{sha256}.json.new")), Use::Open),
+    ]
 }
 
 /// Why a path cannot be used, and a hint.
@@ -75,9 +95,18 @@ fn look(layout: &Layout, path: &Path, needed: Use) -> Option<Obstacle> {
     match needed {
         Use::Home => Some(look_at_home(path)),
         Use::Directory => place::check_directory(path).err().map(|unfit| explain(&unfit)),
-        Use::Append if is_device(path) => None,
-        Use::Append => check_own(path).err().map(|unfit| explain(&unfit)),
-        Use::File => place::check(path).err().map(|unfit| explain(&unfit)),
+        Use::Append if is_device(path) => {
+            let opened = file::check_device(path).map_err(|source| Unfit::new(path, source));
+            opened.err().map(|unfit| explain(&unfit))
+        }
+        Use::Append | Use::Open => check_own(path).err().map(|unfit| explain(&unfit)),
+        Use::File => place::check_own(path).err().map(|unfit| explain(&unfit)),
+        Use::Replace => place::check_replaceable(path).err().map(|unfit| explain(&unfit)),
+        Use::Move => place::check_movable(path).err().map(|unfit| explain(&unfit)),
+        Use::Permit => file::may_permit(path)
+            .map_err(|source| Unfit::new(path, source))
+            .err()
+            .map(|unfit| explain(&unfit)),
         Use::Settings => place::check_shared(path).err().map(|unfit| explain(&unfit)),
         Use::Delete => place::check_deletable(path).err().map(|unfit| explain(&unfit)),
         Use::Lock => match check_own(path) {
@@ -188,6 +217,7 @@ fn explain(layout: &Layout, wanted: &Path, needed: Use, unfit: &Unfit) -> Obstac
             (None, Some(_)) => hand_over(layout, wanted, needed, path, &real),
             (None, None) => permit(&real),
         },
+        ErrorKind::ResourceBusy => format!("unmount {}, or mount the directory above it instead", shown(path)),
         ErrorKind::NotFound => format!("remove the link {}, or create what it names", shown(path)),
         _ => format!("move {} somewhere else", shown(path)),
     };

@@ -84,6 +84,13 @@ fn is_temporary(running: &Path) -> bool {
     is_in_cache(&running.canonicalize().unwrap_or_else(|_| running.to_owned()))
 }
 
+/// The files that [`keep_program`] writes: the copy and its new version; `None` if it writes nothing.
+pub(super) fn pending_copy(layout: &Layout, running: &Path) -> Option<[PathBuf; 2]> {
+    let copy = layout.program();
+    let is_pending = running != copy && is_temporary(running) && !is_kept(running, &copy);
+    is_pending.then(|| [beside(&copy, "new"), copy])
+}
+
 /// Copies `running` into the home if it is in a cache; returns the lasting path.
 ///
 /// # Errors

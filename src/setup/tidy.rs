@@ -85,6 +85,10 @@ pub(super) fn delete(path: &Path) -> std::io::Result<()> {
     }
     let doomed = path.with_file_name(format!("{DOOMED}{name}"));
     let _ = fs::remove_dir_all(&doomed);
-    fs::rename(path, &doomed)?;
-    fs::remove_dir_all(&doomed)
+    match fs::rename(path, &doomed) {
+        // An overlay does not rename a directory of its lower layer.
+        Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => fs::remove_dir_all(path),
+        Err(error) => Err(error),
+        Ok(()) => fs::remove_dir_all(&doomed),
+    }
 }

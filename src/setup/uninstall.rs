@@ -114,8 +114,8 @@ pub fn removal(layout: &Layout, places: &Places, purge: bool) -> Result<Removal,
     }
     let runtime = runtime_files(layout, state.as_ref())?;
     let mut foreign = runtime.foreign;
-    foreign.extend(misplaced(layout)?);
-    let mut delete = paths(layout, &models, runtime.own, purge);
+    foreign.extend(misplaced(layout, state.as_ref())?);
+    let mut delete = paths(layout, state.as_ref(), runtime.own, purge);
     if purge {
         delete.extend(locks(layout).into_iter().filter(|path| is_file(path)));
     }
@@ -128,8 +128,8 @@ pub fn removal(layout: &Layout, places: &Places, purge: bool) -> Result<Removal,
 }
 
 /// What is in the place of gem-setup's files and directories but is none of these, and what is among them.
-fn misplaced(layout: &Layout) -> Result<Vec<PathBuf>, Failure> {
-    let mut files = placed_files(layout);
+fn misplaced(layout: &Layout, state: Option<&State>) -> Result<Vec<PathBuf>, Failure> {
+    let mut files = placed_files(layout, state);
     files.extend(purged_files(layout));
     files.extend(logs(layout));
     files.extend(locks(layout));
@@ -204,21 +204,25 @@ fn environments(layout: &Layout) -> [PathBuf; 2] {
     [layout.litert_lm_env(), layout.litert_lm_old_env()]
 }
 
-/// The files that `uninstall` always deletes.
-fn placed_files(layout: &Layout) -> Vec<PathBuf> {
-    let records = [
-        layout.state_file(),
-        layout.mirrors_file(),
-        layout.catalog_file(),
-        layout.ca_cert_file(),
-    ];
-    records.into_iter().chain(launcher::remains(layout)).collect()
+/// The files that `uninstall` always deletes. Copies that `state` does not record are not gem-setup's.
+fn placed_files(layout: &Layout, state: Option<&State>) -> Vec<PathBuf> {
+    // A previous release may have the copy of an earlier catalog.
+    let has_catalog = |state: &State| state.chosen.catalog.is_some() || state.previous.is_some();
+    let catalog = state.filter(|state| has_catalog(state)).map(|_| layout.catalog_file());
+    let ca_cert = state.and_then(|state| state.chosen.ca_cert.as_ref());
+    let ca_cert = ca_cert.map(|_| layout.ca_cert_file());
+    let records = [layout.state_file(), layout.mirrors_file()];
+    let copies = catalog.into_iter().chain(ca_cert);
+    records
+        .into_iter()
+        .chain(copies)
+        .chain(launcher::remains(layout))
+        .collect()
 }
 
 /// The other files of gem-setup's own directory, which `--purge` deletes.
 fn purged_files(layout: &Layout) -> Vec<PathBuf> {
     let files = [
-        layout.config_file(),
         layout.terms_file(),
         layout.server_file(),
         layout.upstream_file(),
@@ -244,15 +248,16 @@ fn is_directory(path: &Path) -> bool {
 }
 
 /// The existing paths to delete, except the held locks. Whatever else lies in the place of a file or directory of ours stays.
-fn paths(layout: &Layout, models: &[LocalModelName], runtime: Vec<PathBuf>, purge: bool) -> Vec<PathBuf> {
-    let mut files = placed_files(layout);
+fn paths(layout: &Layout, state: Option<&State>, runtime: Vec<PathBuf>, purge: bool) -> Vec<PathBuf> {
+    let mut files = placed_files(layout, state);
     let mut directories = own_directories(layout).to_vec();
     directories.extend(environments(layout).into_iter().filter(|env| Venv::is_begun(env)));
     if purge {
         files.extend(logs(layout));
         files.extend(purged_files(layout));
         directories.push(layout.backups());
-        directories.extend(models.iter().map(|model| layout.models().join(model)));
+        let models = pulled_models(layout, state).into_iter();
+        directories.extend(models.map(|model| layout.models().join(model)));
     }
     files.retain(|path| is_file(path));
     directories.retain(|path| is_directory(path));
@@ -292,7 +297,7 @@ pub async fn uninstall(
         outcome.note(layout.kept_file(), Err(error));
     }
     let runtime = runtime_files(layout, state.as_ref())?;
-    for path in paths(layout, &models, runtime.own, purge) {
+    for path in paths(layout, state.as_ref(), runtime.own, purge) {
         let end = delete_aside(&path).await;
         outcome.note(path, end);
     }
@@ -406,7 +411,7 @@ fn keep_models(layout: &Layout, models: &[LocalModelName]) -> io::Result<()> {
     if names.is_empty() {
         return Ok(());
     }
-    place::write_atomic(&layout.kept_file(), names.join("\n").as_bytes())
+    place::write_own(&layout.kept_file(), names.join("\n").as_bytes())
 }
 
 /// The content of `directory`; empty if it is missing.
@@ -521,6 +526,27 @@ mod tests {
         });
         uninstall(&layout, &places, true, None).await.unwrap();
         assert!(other.join().unwrap().is_current());
+    }
+
+    #[test]
+    fn a_purge_leaves_files_of_the_user() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = directory.path();
+        let layout = Layout::new(home, home);
+        let places = Places::new(Os::Linux, &Environment::new([], home, home), home);
+        fs::create_dir_all(layout.own()).unwrap();
+        let theirs = [layout.ca_cert_file(), layout.catalog_file(), layout.config_file()];
+        for path in &theirs {
+            fs::write(path, "").unwrap();
+        }
+        let plan = || removal(&layout, &places, true).unwrap();
+        assert_eq!(plan().foreign, theirs);
+        assert_eq!(plan().delete, [] as [PathBuf; 0]);
+        let mut state = State::default();
+        state.chosen.catalog = Some(layout.catalog_file());
+        state.write(&layout.state_file()).unwrap();
+        assert_eq!(plan().foreign, [layout.ca_cert_file(), layout.config_file()]);
+        assert_eq!(plan().delete, [layout.state_file(), layout.catalog_file()]);
     }
 
     #[tokio::test(start_paused = true)]

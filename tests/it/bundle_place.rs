@@ -14,7 +14,12 @@ fn two_bundles_are_not_made_in_one_place_at_once() {
             .arg(home.beside(place))
     };
     fs::create_dir(home.beside("stick")).unwrap();
-    for (place, lock) in [("stick", "stick/bundle.unfinished"), ("stick.tar", "stick.tar.lock")] {
+    fs::create_dir(home.beside("stick.tar.files")).unwrap();
+    fs::write(home.beside("stick.tar.lock"), "precious").unwrap();
+    for (place, lock) in [
+        ("stick", "stick/bundle.unfinished"),
+        ("stick.tar", "stick.tar.files/bundle.unfinished.lock"),
+    ] {
         let held = Lock::try_acquire_in(&home.beside(lock)).unwrap().unwrap();
         let run = create(place).ends(9);
         assert_says(
@@ -26,6 +31,7 @@ fn two_bundles_are_not_made_in_one_place_at_once() {
         assert!(!home.beside(lock).exists(), "{lock} is left behind");
         home.gem(&["bundle", "verify"]).arg(home.beside(place)).ok();
     }
+    assert_eq!(fs::read_to_string(home.beside("stick.tar.lock")).unwrap(), "precious");
 }
 
 #[test]

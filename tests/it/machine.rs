@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use gem_setup::sha256::Sha256;
 use serde_json::{Value, json};
 
 use super::harness::{Home, MODEL, assert_same, assert_says, tree, wait_until};
@@ -27,6 +28,62 @@ fn assert_foreseen(home: &Home, status: i32, path: &Path, words: &[&str]) {
     assert_says(&said, &[&[path.to_str().unwrap()], words].concat());
     assert_eq!(home.mirror.asked(), Vec::<String>::new());
     assert_same(&before, &tree(&home.path(), &[]));
+}
+
+/// `install` with `more` options and its plan refuse `path` with `words`; no file is changed.
+#[track_caller]
+fn assert_looked_at(home: &Home, more: &[&str], path: &Path, words: &[&str]) {
+    let before = tree(&home.path(), &[]);
+    for plan in [["--dry-run"].as_slice(), &[]] {
+        let run = home.install(more).args(plan).run();
+        assert_ne!(run.status, 0, "{run:#?}");
+        let error = run.result()["error"].to_string();
+        assert_says(&error, &[&["cannot begin", path.to_str().unwrap()], words].concat());
+    }
+    assert_eq!(home.mirror.asked(), Vec::<String>::new());
+    assert_same(&before, &tree(&home.path(), &[]));
+}
+
+#[test]
+fn files_that_a_step_will_write_are_looked_at_first() {
+    let lit = b"#!/bin/sh";
+    let sum = Sha256::of(lit);
+    let partial = |home: &Home, ending: &str| home.layout().downloads().join(format!("{sum}.{ending}"));
+    for path_in in [
+        &|home: &Home| home.layout().catalog_file() as PathBuf,
+        &|home: &Home| home.layout().model_file(MODEL),
+        &|home: &Home| partial(home, "lock"),
+        &|home: &Home| partial(home, "part"),
+        &|home: &Home| home.launcher(),
+    ] as [&dyn Fn(&Home) -> PathBuf; 5]
+    {
+        let home = Home::publishing(lit);
+        let path = path_in(&home);
+        fs::create_dir_all(&path).unwrap();
+        assert_looked_at(&home, &["--runtime", "lit"], &path, &["it is a directory", "move"]);
+    }
+    let home = Home::publishing(lit);
+    let model = home.layout().model_file(MODEL);
+    let directory = model.parent().unwrap();
+    fs::create_dir_all(directory.parent().unwrap()).unwrap();
+    fs::write(directory, "precious").unwrap();
+    assert_looked_at(&home, &["--runtime", "lit"], directory, &["not a directory"]);
+    let home = Home::new();
+    let pid = home.layout().pid_file();
+    fs::create_dir_all(pid.parent().unwrap()).unwrap();
+    fs::File::create(&pid).unwrap().set_len(5_000_000).unwrap();
+    assert_looked_at(&home, &["--runtime", "builtin"], &pid, &["more than 4 MB", "move"]);
+}
+
+#[test]
+fn copies_are_not_written_through_links() {
+    let home = Home::new();
+    let (real, copy) = (precious(&home), home.layout().catalog_file());
+    fs::create_dir_all(copy.parent().unwrap()).unwrap();
+    symlink(&real, &copy).unwrap();
+    home.install(&["--runtime", "builtin", "--no-start", "--no-smoke"]).ok();
+    assert_precious(&real);
+    assert!(fs::symlink_metadata(&copy).unwrap().is_file());
 }
 
 fn make_pipe(path: &Path) {

@@ -14,6 +14,7 @@
 #[cfg(any(target_os = "macos", all(test, unix)))]
 mod attribute;
 mod leftover;
+mod moved;
 #[cfg_attr(target_os = "linux", path = "linux.rs")]
 #[cfg_attr(target_os = "macos", path = "macos.rs")]
 #[cfg_attr(windows, path = "windows.rs")]
@@ -28,9 +29,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 pub use leftover::{is_temporary, sweep};
+pub use moved::{check_movable, check_renamable, check_replaceable, move_directory};
 pub use regular::{
-    LARGEST_FILE, check_directory, check_own, check_regular, circle, is_character_device, metadata, open_given,
-    open_own, open_regular, read_bounded, read_regular, rewrite,
+    LARGEST_FILE, check_device, check_directory, check_length, check_own, check_regular, circle, is_character_device,
+    metadata, open_given, open_own, open_regular, read_bounded, read_regular, rewrite,
 };
 pub use replace::{ReplaceError, open_when_free, persist, replace, wait_until_free};
 
@@ -219,6 +221,24 @@ pub fn check_changeable(path: &Path) -> io::Result<()> {
         )),
         None => Ok(()),
     }
+}
+
+/// Checks that this user may set the permissions of the file at `path`. A missing file is fine.
+///
+/// # Errors
+/// [`io::ErrorKind::PermissionDenied`] if it is marked or belongs to another user.
+pub fn may_permit(path: &Path) -> io::Result<()> {
+    let Ok(metadata) = std::fs::metadata(path) else {
+        return Ok(());
+    };
+    check_changeable(path)?;
+    if os::is_own(&metadata) {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        "it belongs to another user",
+    ))
 }
 
 /// The command, without the path, that removes the mark which [`check_changeable`] found on `path`; `None` if there is

@@ -122,6 +122,17 @@ fn is_anonymous(path: &Path) -> bool {
     path.starts_with("/dev") || path.canonicalize().is_err()
 }
 
+/// Checks that the device `path` can be opened to write. Does not wait.
+///
+/// # Errors
+/// The system's reason.
+pub fn check_device(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.append(true);
+    os::never_wait(&mut options);
+    options.open(path).map(drop)
+}
+
 /// Fails if another user can control the content of the file at `path`: if it is not a regular file, is a symbolic
 /// link, has other names (hard links), or belongs to another user (unless this user is root). A missing file is fine.
 ///
@@ -178,11 +189,24 @@ pub fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
 pub fn read_bounded(input: impl Read, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = input.take(limit + 1).read_to_end(&mut bytes)?;
-    if read as u64 > limit {
-        let text = format!("it has more than {} MB", limit / 1_000_000);
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
-    }
+    check_within(read as u64, limit)?;
     Ok(bytes)
+}
+
+/// Checks that a file of `length` bytes can be read as a whole.
+///
+/// # Errors
+/// [`io::ErrorKind::FileTooLarge`] if it has more than [`LARGEST_FILE`] bytes.
+pub fn check_length(length: u64) -> io::Result<()> {
+    check_within(length, LARGEST_FILE)
+}
+
+fn check_within(length: u64, limit: u64) -> io::Result<()> {
+    if length <= limit {
+        return Ok(());
+    }
+    let text = format!("it has more than {} MB", limit / 1_000_000);
+    Err(io::Error::new(io::ErrorKind::FileTooLarge, text))
 }
 
 /// Writes `bytes` into the existing regular file `path` without replacing it: for a file that has other names, or over

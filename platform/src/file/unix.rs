@@ -18,7 +18,8 @@ pub(super) fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
     match renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE) {
         Ok(()) => Ok(true),
         // The file system or the kernel does not support it.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => Ok(false),
+        // An overlay cannot exchange directories of its lower layer.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP | Errno::XDEV) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
@@ -29,8 +30,8 @@ pub(super) fn identity(path: &Path) -> Option<u64> {
 
 pub(super) fn make_executable(path: &Path) -> io::Result<()> {
     let mode = std::fs::metadata(path)?.permissions().mode();
-    // Everyone who can read may execute: 0644 becomes 0755, 0600 becomes 0700.
-    let wanted = mode | ((mode & 0o444) >> 2);
+    // Everyone who can read may execute: 0644 becomes 0755, 0600 becomes 0700. The owner always may: 0000 becomes 0500.
+    let wanted = mode | 0o500 | ((mode & 0o444) >> 2);
     if wanted == mode {
         return Ok(());
     }
@@ -187,6 +188,30 @@ pub(super) fn may_write(path: &Path) -> io::Result<()> {
     Ok(access(path, needed)?)
 }
 
+pub(super) fn symlink(target: &Path, link: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(target, link)
+}
+
+/// In a sticky directory only the owner of a file, the directory's owner and root may move it.
+pub(super) fn check_sticky(path: &Path, metadata: &Metadata) -> io::Result<()> {
+    let dir = match path.parent() {
+        Some(dir) if dir.as_os_str().is_empty() => std::fs::metadata(".")?,
+        Some(dir) => std::fs::metadata(dir)?,
+        None => return Ok(()),
+    };
+    if may_move((dir.mode(), dir.uid()), metadata.uid(), rustix::process::geteuid()) {
+        return Ok(());
+    }
+    let text = "only its owner may move it, because its directory is sticky";
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+}
+
+/// Whether `user` may move a file of `owner` out of a directory with this mode and owner, if it may write there.
+fn may_move((mode, directory): (u32, u32), owner: u32, user: Uid) -> bool {
+    const STICKY: u32 = 0o1000;
+    mode & STICKY == 0 || is_for(directory, user) || is_for(owner, user)
+}
+
 pub(super) fn name_count(metadata: &Metadata) -> u64 {
     metadata.nlink()
 }
@@ -249,5 +274,18 @@ mod tests {
         let [root, ada] = [Uid::ROOT, Uid::from_raw(1000)];
         assert!(is_for(1000, ada) && is_for(1000, root));
         assert!(!is_for(1001, ada) && !is_for(0, ada));
+    }
+
+    #[test]
+    fn sticky_directories_keep_files_of_others() {
+        let (ada, sticky, plain) = (Uid::from_raw(1000), 0o41777, 0o40777);
+        for (directory, owner, expected) in [
+            ((plain, 0), 0, true),
+            ((sticky, 0), 1000, true),
+            ((sticky, 1000), 0, true),
+            ((sticky, 0), 0, false),
+        ] {
+            assert_eq!(may_move(directory, owner, ada), expected, "{directory:?} {owner}");
+        }
     }
 }

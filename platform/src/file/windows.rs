@@ -148,6 +148,14 @@ pub(super) fn is_mount_point(_path: &Path) -> bool {
     false
 }
 
+pub(super) fn symlink(target: &Path, link: &Path) -> io::Result<()> {
+    std::os::windows::fs::symlink_file(target, link)
+}
+
+pub(super) fn check_sticky(_path: &Path, _metadata: &Metadata) -> io::Result<()> {
+    Ok(())
+}
+
 pub(super) fn name_count(_metadata: &Metadata) -> u64 {
     1
 }

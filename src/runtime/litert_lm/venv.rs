@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use gem_platform::Os;
+use gem_platform::file::move_directory;
 
 use super::PROGRAM;
 use crate::place;
@@ -117,13 +118,13 @@ impl Venv {
             return delete(&self.root);
         }
         delete(&self.aside)?;
-        std::fs::rename(&self.root, &self.aside)
+        move_directory(&self.root, &self.aside)
     }
 
     /// Deletes the incomplete environment and moves the old one back.
     pub(super) fn restore(&self) -> io::Result<()> {
         delete(&self.root)?;
-        match std::fs::rename(&self.aside, &self.root) {
+        match move_directory(&self.aside, &self.root) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::contents::{CATALOG, Found, SIGNATURE, SUMS, Sums, TARGETS, UNFINISHED, check_path};
+use super::contents::{CATALOG, Found, SIGNATURE, SUMS, Sums, TARGETS, UNFINISHED, UNFINISHED_LOCK, check_path};
 use super::faults::{fault, unreadable};
 use super::targets::{BundledTarget, Targets};
 use super::{archive, signature};
@@ -45,7 +45,7 @@ pub fn check_bundle(path: &Path, key: Option<&str>) -> Result<CheckedBundle, Fai
 
 /// Checks the bundle in the directory `root` that is complete but for its mark.
 pub(super) fn check_marked(root: &Path) -> Result<(), Failure> {
-    check_found(root, walk(root, Some(Path::new(UNFINISHED))), None).map(drop)
+    check_found(root, walk(root, &[UNFINISHED, UNFINISHED_LOCK]), None).map(drop)
 }
 
 fn check_found(
@@ -75,14 +75,14 @@ fn check_found(
 /// Hashes every file of the directory or tar file `path`.
 pub(super) fn read(path: &Path) -> Result<Found, String> {
     if path.is_dir() {
-        walk(path, None)
+        walk(path, &[])
     } else {
         archive::hash(path)
     }
 }
 
-/// Hashes every file below the directory `root` except the file `mark`.
-fn walk(root: &Path, mark: Option<&Path>) -> Result<Found, String> {
+/// Hashes every file below the directory `root` except the files `marks`.
+fn walk(root: &Path, marks: &[&str]) -> Result<Found, String> {
     let mut found = Found::default();
     let mut directories = vec![PathBuf::new()];
     while let Some(directory) = directories.pop() {
@@ -95,7 +95,7 @@ fn walk(root: &Path, mark: Option<&Path>) -> Result<Found, String> {
                 directories.push(inside);
                 continue;
             }
-            if mark == Some(&inside) {
+            if marks.iter().any(|mark| Path::new(mark) == inside) {
                 continue;
             }
             let path = inside

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use gem_platform::file::{make_program, make_readable};
 
 use super::check::read;
-use super::contents::{CATALOG, Found, SUMS, Sums, UNFINISHED, is_program};
+use super::contents::{CATALOG, Found, SUMS, Sums, UNFINISHED, UNFINISHED_LOCK, is_program};
 use super::faults::{unreadable, unwritable};
 use crate::catalog::Catalog;
 use crate::error::{Failure, Kind};
@@ -34,7 +34,8 @@ impl Drop for Claim {
         if !self.made.is_empty() && !has_files(&self.root) {
             let _ = fs::remove_dir_all(&self.root);
         }
-        if let Some(lock) = self.lock.take_if(|_| self.is_scratch) {
+        // Another call may have made the directory again.
+        if let Some(lock) = self.lock.take_if(|lock| self.is_scratch && lock.is_current()) {
             let _ = lock.delete();
         }
         for directory in &self.made {
@@ -56,7 +57,7 @@ impl Claim {
         let mark = root.join(UNFINISHED);
         let lock = if is_scratch {
             // The mark is gone before the tar file is complete.
-            lock(&root, &root.with_extension("lock"))?
+            lock(&root, &root.join(UNFINISHED_LOCK))?
         } else {
             lock(&root, &mark)?
         };
@@ -137,7 +138,9 @@ fn has_files(directory: &Path) -> bool {
     let entries = fs::read_dir(directory).into_iter().flatten();
     entries.flatten().any(|entry| match entry.file_type() {
         Ok(kind) if kind.is_dir() => has_files(&entry.path()),
-        _ => entry.file_name() != UNFINISHED,
+        _ => [UNFINISHED, UNFINISHED_LOCK]
+            .iter()
+            .all(|mark| entry.file_name() != *mark),
     })
 }
 
@@ -154,13 +157,19 @@ pub(super) fn check_file(place: &Path) -> Result<(), Failure> {
 /// The files that an earlier call listed in `root`.
 fn earlier(root: &Path) -> Result<Sums, Failure> {
     let mut entries = match fs::read_dir(root) {
+        Err(error) if error.kind() == ErrorKind::NotFound && root.is_symlink() => {
+            return Err(taken(root, "it is a link to a missing directory"));
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Sums::default()),
         Err(error) if error.kind() == ErrorKind::NotADirectory => return Err(taken(root, "it is not a directory")),
         entries => entries.map_err(|error| unreadable(root, &error))?,
     };
     if entries.next().is_none() {
         Ok(Sums::default())
-    } else if root.join(UNFINISHED).exists() {
+    } else if [UNFINISHED, UNFINISHED_LOCK]
+        .iter()
+        .any(|mark| root.join(mark).exists())
+    {
         check_kinds(root)?;
         let text = place::read_text(&root.join(SUMS)).unwrap_or_default();
         Ok(Sums::parse(&text).unwrap_or_default())

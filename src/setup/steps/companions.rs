@@ -7,6 +7,7 @@ use crate::error::Failure;
 use crate::fetch::{Request, unpack};
 use crate::runtime::RuntimeName;
 use crate::setup::check::{Fix, Subject};
+use crate::setup::obstacle::{Use, download_needs};
 use crate::setup::records::PlacedFile;
 use crate::setup::step::Inspection;
 use crate::setup::{Setup, shown};
@@ -78,23 +79,41 @@ fn faults_of(setup: &Setup<'_>, companion: &Companion) -> Vec<String> {
     faults
 }
 
+/// The files that are written when companions are downloaded.
+pub(in crate::setup) fn companion_needs(setup: &Setup<'_>) -> Vec<(PathBuf, Use)> {
+    let layout = &setup.site.layout;
+    let companions = companions(setup);
+    let pending = companions
+        .iter()
+        .filter(|companion| setup.wanted.force || !faults_of(setup, companion).is_empty());
+    let needs = pending.flat_map(|companion| {
+        let places = places(setup, companion).into_iter();
+        let mut needs: Vec<_> = places.map(|place| (place, Use::Replace)).collect();
+        needs.push((archive(setup, companion), Use::Replace));
+        needs.extend(download_needs(layout, companion.sha256));
+        needs
+    });
+    needs.collect()
+}
+
+fn file_name(companion: &Companion) -> &str {
+    companion.url.path().rsplit('/').next().unwrap_or(&companion.name)
+}
+
+fn archive(setup: &Setup<'_>, companion: &Companion) -> PathBuf {
+    setup.site.layout.downloads().join(file_name(companion))
+}
+
 pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
     let mut done = Vec::new();
     for companion in companions(setup) {
         if !setup.wanted.force && faults_of(setup, &companion).is_empty() {
             continue;
         }
-        let name = companion
-            .url
-            .path()
-            .rsplit('/')
-            .next()
-            .unwrap_or(&companion.name)
-            .to_owned();
-        let archive = setup.site.layout.downloads().join(&name);
+        let archive = archive(setup, &companion);
         let request = Request {
             id: "companions".to_owned(),
-            label: name,
+            label: file_name(&companion).to_owned(),
             url: companion.url.clone(),
             sha256: companion.sha256,
             size: companion.size,

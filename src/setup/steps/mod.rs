@@ -13,9 +13,10 @@ mod smoke;
 mod space;
 mod terms;
 
-pub(super) use model::unusable_file;
+pub(super) use companions::companion_needs;
+pub(super) use model::{model_needs, unusable_file};
 pub(super) use model_name::unknown as unknown_model;
-pub(super) use runtime::inspect_use;
+pub(super) use runtime::{inspect_use, lit_needs};
 pub(super) use settings::FILE as SETTINGS;
 pub use settings::refused_model;
 pub(super) use smoke::{CHECK as SMOKE, PLAN as SMOKE_PLAN};

@@ -13,6 +13,7 @@ use crate::runtime::terms::Terms;
 use crate::runtime::{Error, RuntimeName};
 use crate::setup::bundled_model::{BundledModel, has_file, is_unpacked};
 use crate::setup::check::{Check, Fix, Subject};
+use crate::setup::obstacle::{Use, download_needs};
 use crate::setup::step::Inspection;
 use crate::setup::{Condition, Setup, is_offered, model_file, shown};
 use crate::sha256::Sha256;
@@ -169,6 +170,29 @@ async fn look_for(setup: &Setup<'_>, plan: String) -> Inspection {
 /// The path at which a downloaded file waits for its import. If it is still there, the import is incomplete.
 fn waiting_file(setup: &Setup<'_>) -> PathBuf {
     model_file::waiting(&setup.site.layout.downloads(), &setup.wanted.chosen.model)
+}
+
+/// The model's directory and file, and what is written before an import.
+pub(in crate::setup) fn model_needs(setup: &Setup<'_>) -> Vec<(PathBuf, Use)> {
+    let (layout, name) = (&setup.site.layout, &setup.wanted.chosen.model);
+    let mut needs = vec![
+        (layout.models(), Use::Directory),
+        (layout.models().join(name), Use::Directory),
+        (layout.model_file(name), Use::Replace),
+    ];
+    if setup.wanted.chosen.runtime == RuntimeName::LitertLm && bundled(setup).is_none() {
+        needs.extend([
+            (layout.downloads(), Use::Directory),
+            (waiting_file(setup), Use::Replace),
+        ]);
+        let source = setup
+            .model()
+            .huggingface
+            .filter(|_| setup.wanted.chosen.model_file.is_none());
+        let sha256 = source.and_then(|source| source.sha256);
+        needs.extend(sha256.into_iter().flat_map(|sha256| download_needs(layout, sha256)));
+    }
+    needs
 }
 
 /// Why the runtime does not have the model: it was never pulled, or a pull was interrupted.

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use gem_platform::file;
-use gem_platform::probe::{LibraryError, load_library};
+use gem_platform::probe::{LibraryError, load_library, volume};
 use gem_platform::{Effect, Os, Recipe};
 
 use super::litert_lm;
@@ -16,6 +16,7 @@ use crate::place;
 use crate::progress::Size;
 use crate::runtime::RuntimeName;
 use crate::setup::check::{Check, Fix, Subject};
+use crate::setup::obstacle::{Use, download_needs};
 use crate::setup::state::State;
 use crate::setup::step::Inspection;
 use crate::setup::{Condition, Setup, shown};
@@ -77,6 +78,26 @@ async fn inspect_lit(setup: &Setup<'_>) -> Inspection {
             Err(error) => in_the_way(&path, plan, &error),
         },
     }
+}
+
+/// The files that are written when `lit` is downloaded, or made executable.
+pub(in crate::setup) fn lit_needs(setup: &Setup<'_>) -> Vec<(PathBuf, Use)> {
+    let Some((artifact, path)) = artifact(setup).zip(setup.site.lit_path()) else {
+        return Vec::new();
+    };
+    if is_present(setup, artifact, &path) {
+        return vec![(path.clone(), Use::Permit), (path, Use::Run)];
+    }
+    let mut needs = vec![(path, Use::Replace)];
+    needs.extend(download_needs(&setup.site.layout, artifact.sha256));
+    needs
+}
+
+/// Whether the file `path` need not be downloaded. One that this user cannot read is recognised by the record.
+fn is_present(setup: &Setup<'_>, artifact: &Artifact, path: &Path) -> bool {
+    let known = setup.state.hash_of(path).filter(|_| !setup.wanted.verify);
+    let found = known.or_else(|| Sha256::of_file(path).ok());
+    !setup.wanted.force && found == Some(artifact.sha256)
 }
 
 fn size_of(artifact: &Artifact) -> String {
@@ -180,6 +201,10 @@ fn inspect_executable(path: &Path, effects: &mut Vec<&'static str>) -> Check {
         return EXECUTABLE.ok("the executable bit is set");
     }
     effects.push("make it executable");
+    if volume(path).is_ok_and(|volume| volume.no_exec) {
+        // The check of the place for the runtime reports it.
+        return EXECUTABLE.skip("its file system is mounted `noexec`");
+    }
     let detail = format!("{} has no executable bit", shown(path));
     EXECUTABLE.fail(
         detail,
@@ -310,7 +335,7 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
         return Err(setup.unsupported());
     };
     let mut done = Vec::new();
-    let is_downloaded = setup.wanted.force || Sha256::of_file(&path).ok() != Some(artifact.sha256);
+    let is_downloaded = !is_present(setup, &artifact, &path);
     if is_downloaded {
         let request = Request {
             id: "runtime".to_owned(),

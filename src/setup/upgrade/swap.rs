@@ -205,7 +205,7 @@ fn exchange(one: &Path, other: &Path) -> Result<bool, Failure> {
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), Failure> {
-    fs::rename(from, to).map_err(|error| cannot("move", from, &error))
+    file::move_directory(from, to).map_err(|error| cannot("move", from, &error))
 }
 
 fn cannot(what: &str, path: &Path, error: &io::Error) -> Failure {
