@@ -209,6 +209,16 @@ impl ModelAvailability {
         self.told().get(model)?.current()
     }
 
+    /// The kind of failure that makes `model` unavailable; `None` if it is available.
+    pub(super) fn cause(&self, model: &ModelName) -> Option<FailureKind> {
+        let why = self.unavailable(model)?;
+        let noted = self.noted(model).map(|failure| failure.kind);
+        Some(noted.unwrap_or(match why {
+            Unavailable::RetryConsumed => FailureKind::Transient,
+            Unavailable::Quota | Unavailable::Capacity | Unavailable::SetAside => FailureKind::Terminal,
+        }))
+    }
+
     /// Begins a new turn: every model may make its additional attempt again.
     pub fn new_turn(&self) {
         for state in self.states().values_mut() {

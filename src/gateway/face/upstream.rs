@@ -437,14 +437,16 @@ impl Logged<'_> {
             None => (choice.tier, choice.reasoning.clone()),
             Some(left) => (self.routes.models().tier(model), Cow::Owned(left.to_string())),
         };
+        let first = choice.instead_of.as_ref().map(|(model, kind)| (model, *kind));
+        let first = first.or_else(|| left.map(|left| (&left.model, left.failure.kind)));
         DecisionRecord {
             time: self.time,
             tier,
             latency_ms: milliseconds(choice.latency),
             answered_by: choice.answered_by,
             reasoning,
-            asked_first: left.map(|left| left.model.as_str().to_owned()),
-            fallback_cause: left.map(|left| left.failure.kind.as_str().to_owned()),
+            asked_first: first.map(|(model, _)| model.as_str().to_owned()),
+            fallback_cause: first.map(|(_, kind)| kind.as_str().to_owned()),
             probability: choice.probability,
             model_failure: choice.model_failure.clone(),
             status: self.status,
