@@ -59,10 +59,10 @@ impl ReplyBody {
         )
     }
 
-    /// Has `watch`, if there is one, look at a body that streams from the upstream.
-    pub(super) fn set_watch(&mut self, watch: Option<StreamWatch>) {
+    /// Watches a body that streams from the upstream. `answers` names the model that failed before.
+    pub(super) fn set_watch(&mut self, answers: Option<Box<str>>, watch: Option<StreamWatch>) {
         if let Self::Link(body) = self {
-            body.watch = watch.map(Box::new);
+            body.set_watch(answers, watch);
         }
     }
 

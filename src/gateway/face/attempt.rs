@@ -40,7 +40,7 @@ pub(super) enum Attempted {
 pub(super) async fn attempt_one(
     shared: &Shared,
     (model, method): (&str, &str),
-    attempt: Parts,
+    mut attempt: Parts,
     body: Outgoing,
     (deadline, time): (Option<Instant>, Duration),
 ) -> (Attempted, Result<Reply, Fault>) {
@@ -51,24 +51,27 @@ pub(super) async fn attempt_one(
         true => Cow::Borrowed(model),
         false => Cow::Owned(format!("{model}:{method}")),
     };
+    if generates(method) {
+        coding::accept_readable(&mut attempt.headers);
+    }
     let sent = shared.upstream.send(attempt, body, &shared.metrics, deadline);
     match within(deadline, sent).await {
         Some(Ok(reply)) if is_error(reply.status()) => {
             // The model's failure has a line of its own in the log.
-            match reply.status().is_server_error() {
-                true => shared.metrics.upstream.count(),
-                false => shared.metrics.upstream.ended("the upstream"),
+            if reply.status().is_server_error() {
+                shared.metrics.upstream.count();
             }
             let (time, began) = (time_left(time, deadline).div_f32(2.0), Instant::now());
             let (failure, repeat, reply) = read_failure(reply, &secrets, time).await;
             log.failed(&logged, Some(reply.status().as_u16()), &failure.message);
             (Attempted::Failed(failure, repeat, began.elapsed()), Ok(reply))
         }
+        // A redirection is no answer of the model.
+        Some(Ok(reply)) if !reply.status().is_success() => (Attempted::Unknown, Ok(reply)),
         Some(Ok(mut reply)) => {
-            log.answered(&logged);
-            shared.metrics.upstream.ended("the upstream");
+            let answers = log.has_open().then(|| Box::from(&*logged));
             let watch = StreamWatch::new(reply.headers(), model, secrets, &shared.metrics);
-            reply.body_mut().set_watch(watch);
+            reply.body_mut().set_watch(answers, watch);
             (Attempted::Answered, Ok(reply))
         }
         Some(Err(failure)) => {
@@ -108,6 +111,7 @@ async fn read_failure(reply: Reply, secrets: &Secrets, time: Duration) -> (Model
         received: Timestamp::now(),
     });
     failure.message = secrets.without(&failure.message);
+    let begun = secrets.lent_overwritten_in(begun);
     let is_whole = rest.is_none();
     let mut reply = Response::from_parts(parts, ReplyBody::begun(begun, rest));
     if is_whole {
@@ -132,8 +136,7 @@ pub(super) async fn send(
             let failure = format!("status {}", reply.status().as_u16());
             metrics.upstream.failed("the upstream", &failure);
         }
-        Some(Ok(_)) => metrics.upstream.ended("the upstream"),
-        Some(Err(SendFailure::Path | SendFailure::Client(_))) | None => {}
+        Some(Ok(_) | Err(SendFailure::Path | SendFailure::Client(_))) | None => {}
         Some(Err(failure)) => metrics.upstream.failed("the upstream", failure),
     }
     sent.map_or_else(

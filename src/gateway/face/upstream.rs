@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
 use super::attempt::{Attempted, attempt_one, late, send};
-use super::decision::{Asked, CLIENT_LEFT, failure_status, is_error};
+use super::decision::{Asked, failure_status, is_error};
 use crate::gateway::body::{self, Begun, ClientBody, Outgoing};
 use crate::gateway::consent::{Consenter, HINT};
 use crate::gateway::deadline::{deadline, time_left, within};
@@ -20,7 +20,8 @@ use crate::gateway::fault::Fault;
 use crate::gateway::reply::Reply;
 use crate::gateway::routing::{BodySize, Call, Choice, Handling, Routes, Walking, asks_for, generates};
 use crate::gateway::shared::Shared;
-use crate::gateway::{coding, model_field};
+use crate::gateway::stream_watch::CLIENT_LEFT;
+use crate::gateway::model_field;
 use crate::net::Idle;
 use crate::router::consent::{Question, Ruling};
 use crate::router::walk::{End, Next, Walk};
@@ -198,7 +199,7 @@ async fn routed(
 ) -> Result<Reply, Fault> {
     let shared = named.shared;
     let deadline = deadline(request.headers());
-    let (mut parts, body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let body = match begin(shared, body, deadline).await? {
         Ok(body) => body,
         Err(begun) if routes.is_own_name(model) => {
@@ -210,7 +211,6 @@ async fn routed(
         }
         Err(begun) => return Err(begun.why),
     };
-    coding::accept_readable(&mut parts.headers);
     let call = Call {
         model,
         headers: &parts.headers,
