@@ -224,8 +224,12 @@ mod tests {
 
     #[test]
     fn a_lent_key_is_overwritten_in_equal_length() {
-        let overwritten = |key: &str, text: &'static str| LentKey::new(key).overwritten_in(Bytes::from_static(text.as_bytes()));
-        assert_eq!(overwritten("AIzaOWNER", "xAIzaOWNER, AIzaOWNER"), "x*********, *********");
+        let overwritten =
+            |key: &str, text: &'static str| LentKey::new(key).overwritten_in(Bytes::from_static(text.as_bytes()));
+        assert_eq!(
+            overwritten("AIzaOWNER", "xAIzaOWNER, AIzaOWNER"),
+            "x*********, *********"
+        );
         assert_eq!(overwritten("AIzaOWNER", "AIzaOTHER"), "AIzaOTHER");
         assert_eq!(overwritten("key", "key"), "key");
     }

@@ -292,13 +292,25 @@ mod tests {
             lines.replace('\n', "\r\n"),
             format!("data: {error}\r\r").replace('\n', "\r"),
         ] {
-            for stream in [stream.clone(), format!("{first}{stream}"), format!("{stream}\n\n{first}")] {
+            for stream in [
+                stream.clone(),
+                format!("{first}{stream}"),
+                format!("{stream}\n\n{first}"),
+            ] {
                 for size in [1, 7, stream.len()] {
-                    assert_eq!(found(&stream, size), Some((503, "full".to_owned())), "{stream:?} by {size}");
+                    assert_eq!(
+                        found(&stream, size),
+                        Some((503, "full".to_owned())),
+                        "{stream:?} by {size}"
+                    );
                 }
             }
         }
-        for other in ["data: {\"text\": {\"error\": {}}}\n\n", "{\"error\"\n\n", "data: [{\"a\": 1}]\n\n"] {
+        for other in [
+            "data: {\"text\": {\"error\": {}}}\n\n",
+            "{\"error\"\n\n",
+            "data: [{\"a\": 1}]\n\n",
+        ] {
             assert_eq!(found(other, 3), None, "{other:?}");
         }
     }
@@ -313,7 +325,14 @@ mod tests {
             StreamWatch::new(&headers, "m", secrets, &Arc::default()).is_some()
         };
         let events = HeaderValue::from_static("Text/Event-Stream; charset=utf-8");
-        for coding in [None, Some("GZIP"), Some("x-gzip"), Some("deflate"), Some("identity"), Some("")] {
+        for coding in [
+            None,
+            Some("GZIP"),
+            Some("x-gzip"),
+            Some("deflate"),
+            Some("identity"),
+            Some(""),
+        ] {
             assert!(watched(events.clone(), coding), "{coding:?}");
         }
         assert!(!watched(events, Some("br")));

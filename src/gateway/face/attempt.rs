@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use hyper::Response;
-use hyper::header::{CONTENT_LENGTH, RETRY_AFTER};
+use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, RETRY_AFTER};
 use hyper::http::request::Parts;
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::decision::is_error;
@@ -120,6 +121,32 @@ async fn read_failure(reply: Reply, secrets: &Secrets, time: Duration) -> (Model
     }
     let repeat = failure.repeat(status);
     (failure, repeat, reply)
+}
+
+/// Adds `sentence` to the message of a whole error in Google's form.
+pub(super) fn add_to_error(reply: &mut Reply, sentence: &str) {
+    let ReplyBody::Whole(body) = reply.body() else { return };
+    let decoded = coding::decoded(reply.headers(), body, ERROR_BODY);
+    let Ok(mut answer) = serde_json::from_slice::<Value>(&decoded) else {
+        return;
+    };
+    let error = if answer.is_array() {
+        answer.get_mut(0)
+    } else {
+        Some(&mut answer)
+    };
+    let message = error.and_then(|error| error.get_mut("error")?.get_mut("message"));
+    let Some(Value::String(message)) = message else { return };
+    // Clients read JSON in a message, so that must stay as it is.
+    if message.starts_with('{') {
+        return;
+    }
+    let end = if message.ends_with(['.', '!', '?']) { "" } else { "." };
+    message.push_str(&format!("{end} {sentence}"));
+    let text = answer.to_string();
+    *reply.body_mut() = ReplyBody::whole(text.into());
+    reply.headers_mut().remove(CONTENT_ENCODING);
+    reply.headers_mut().remove(CONTENT_LENGTH);
 }
 
 /// Sends a request that is not repeated.

@@ -11,21 +11,21 @@ use hyper::{Method, Request};
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
-use super::attempt::{Attempted, attempt_one, late, send};
+use super::attempt::{Attempted, add_to_error, attempt_one, late, send};
 use super::decision::{Asked, failure_status, is_error};
 use crate::gateway::body::{self, Begun, ClientBody, Outgoing};
 use crate::gateway::consent::{Consenter, HINT};
 use crate::gateway::deadline::{deadline, time_left, within};
 use crate::gateway::fault::Fault;
+use crate::gateway::model_field;
 use crate::gateway::reply::Reply;
 use crate::gateway::routing::{BodySize, Call, Choice, Handling, Routes, Walking, asks_for, generates};
 use crate::gateway::shared::Shared;
 use crate::gateway::stream_watch::CLIENT_LEFT;
-use crate::gateway::model_field;
 use crate::net::Idle;
 use crate::router::consent::{Question, Ruling};
 use crate::router::walk::{End, Next, Walk};
-use crate::router::{DecisionRecord, ModelAvailability, ModelName, Repeat, Source};
+use crate::router::{AnsweredBy, DecisionRecord, ModelAvailability, ModelName, Repeat, Source};
 
 const MODEL: HeaderName = HeaderName::from_static("x-gem-model");
 const SOURCE: HeaderName = HeaderName::from_static("x-gem-source");
@@ -222,6 +222,9 @@ async fn routed(
     let time = Timestamp::now();
     let begun = routes.begin(call, walking, shared.config.log_requests);
     let (choice, walk) = within(deadline, begun).await.ok_or_else(|| late(shared))??;
+    if choice.answered_by == Some(AnsweredBy::Builtin) {
+        shared.metrics.classified(AnsweredBy::Builtin);
+    }
     let mut logged = Logged {
         named,
         routes,
@@ -408,12 +411,20 @@ impl Logged<'_> {
         }
         headers.insert(LATENCY, HeaderValue::from(milliseconds(self.choice.latency)));
         match self.walk.end() {
-            Some(End::NeedsConsent { candidate }) => self.named.consenter.offer(headers, self.walk.model(), candidate),
+            Some(End::NeedsConsent { candidate }) => {
+                self.named.consenter.offer(headers, self.walk.model(), candidate);
+                // A client that names its model gets the failure as it came.
+                if self.choice.source != Source::Override {
+                    add_to_error(&mut reply, &self.named.consenter.sentence(candidate));
+                }
+            }
             Some(end) => tracing::debug!("`{}`: {end}", self.walk.model()),
             None => {}
         }
         if self.walk.attempts() > 1 {
-            headers.insert(ATTEMPTS, HeaderValue::from(self.walk.attempts()));
+            reply
+                .headers_mut()
+                .insert(ATTEMPTS, HeaderValue::from(self.walk.attempts()));
         }
         self.named.correct(&mut reply);
         reply
