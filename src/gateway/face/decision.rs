@@ -16,6 +16,11 @@ impl<'a> Asked<'a> {
         Self { log, record }
     }
 
+    /// Logs nothing when this is dropped.
+    pub(super) fn replaced(mut self) {
+        self.record = None;
+    }
+
     /// Notes that the client gets `reply`.
     pub(super) fn made(mut self, mut reply: Reply) -> Reply {
         if let Some(mut record) = self.record.take() {

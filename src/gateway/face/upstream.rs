@@ -220,11 +220,7 @@ async fn routed(
         availability: &named.availability,
     };
     let time = Timestamp::now();
-    let begun = routes.begin(call, walking, shared.config.log_requests);
-    let (choice, walk) = within(deadline, begun).await.ok_or_else(|| late(shared))??;
-    if choice.answered_by == Some(AnsweredBy::Builtin) {
-        shared.metrics.classified(AnsweredBy::Builtin);
-    }
+    let (choice, walk) = decide(shared, routes, call, walking).await?;
     let mut logged = Logged {
         named,
         routes,
@@ -240,6 +236,24 @@ async fn routed(
     logged.is_recorded = true;
     reply.body_mut().decided(&shared.decisions, logged.record());
     Ok(reply)
+}
+
+/// Chooses the first model of `call`. If the client leaves meanwhile, the log says so.
+async fn decide(shared: &Shared, routes: &Routes, call: Call<'_>, walking: Walking) -> Result<(Choice, Walk), Fault> {
+    let undecided = DecisionRecord {
+        reasoning: Cow::Borrowed("the client left before a model was chosen"),
+        status: Some(CLIENT_LEFT),
+        ..DecisionRecord::new(Source::Default, call.model)
+    };
+    let undecided = Asked::new(&shared.decisions, Some(undecided));
+    let deadline = call.deadline;
+    let begun = within(deadline, routes.begin(call, walking, shared.config.log_requests)).await;
+    undecided.replaced();
+    let (choice, walk) = begun.ok_or_else(|| late(shared))??;
+    if choice.answered_by == Some(AnsweredBy::Builtin) {
+        shared.metrics.classified(AnsweredBy::Builtin);
+    }
+    Ok((choice, walk))
 }
 
 /// Reads the whole body of a call whose model is chosen or renamed.
