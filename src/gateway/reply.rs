@@ -29,7 +29,7 @@ pub(super) enum ReplyBody {
     /// A body in memory.
     Whole(Bytes),
     /// A body that streams from the upstream.
-    Link(UpstreamBody),
+    Link(Box<UpstreamBody>),
     /// A body whose pieces are created one by one.
     Pieces { pieces: Pieces, is_broken_off: bool },
     /// A body whose beginning is in memory; the rest streams.
@@ -68,9 +68,13 @@ impl ReplyBody {
 
     /// Logs `record`: at the end of a watched stream, else at once.
     pub(super) fn decided(&mut self, log: &DecisionLog, record: DecisionRecord) {
-        match self {
-            Self::Link(UpstreamBody { watch: Some(watch), .. }) => watch.decided(log, record),
-            _ => log.record(record),
+        let watch = match self {
+            Self::Link(body) => body.watch.as_mut(),
+            _ => None,
+        };
+        match watch {
+            Some(watch) => watch.decided(log, record),
+            None => log.record(record),
         }
     }
 

@@ -217,7 +217,7 @@ impl UpstreamClient {
         let metrics = (!response.status().is_server_error()).then(|| Arc::clone(metrics));
         let mut reply = response.map(|body| {
             let body = Idle::new(body, self.idle_time).until(deadline);
-            ReplyBody::Link(UpstreamBody::new(body, metrics, path, lent))
+            ReplyBody::Link(Box::new(UpstreamBody::new(body, metrics, path, lent)))
         });
         remove_local(reply.headers_mut());
         // The upstream's version of HTTP is its connection's: passed on, 1.0 would end the client's connection too.
