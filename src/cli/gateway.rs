@@ -13,7 +13,7 @@ use gem_setup::setup::ServerSpec;
 
 use super::server_args::ServerArgs;
 use super::session::Session;
-use crate::report::{Person, Terminal};
+use crate::report::{Owner, Person, Terminal};
 
 /// The maximum number of threads that serve connections: passing a request on takes little work.
 const MOST_THREADS: usize = 4;
@@ -65,7 +65,7 @@ fn consent(session: &Session<'_>, on_fallback: OnFallback) -> Arc<dyn Consent> {
     let person = Person::at(&Terminal::new(session.printer), "yes, until this server ends")
         .filter(|_| on_fallback == OnFallback::Ask);
     match person {
-        Some(person) => Arc::new(AskPerson::new(person)),
+        Some(person) => Arc::new(AskPerson::new(Owner(person))),
         None => Arc::new(TellClient),
     }
 }

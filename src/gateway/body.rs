@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::client::{Client, Standing};
 use super::fault::Fault;
 use super::metrics::Metrics;
+use super::secrets::LentKey;
 use super::stream_watch::StreamWatch;
 use crate::error::chain;
 use crate::net::{BodyError, Idle, Late, LinkBody, Stalled};
@@ -156,23 +157,60 @@ pub(super) struct UpstreamBody {
     broken: Option<BodyError>,
     /// Set for a model's stream of events.
     pub(super) watch: Option<Box<StreamWatch>>,
+    /// The model whose answer this is, if it failed before.
+    answers: Option<Box<str>>,
+    /// The gateway's own key with which the request was sent.
+    lent: Option<LentKey>,
 }
 
 impl UpstreamBody {
-    pub(super) const fn new(body: Idle<LinkBody<Outgoing>>, metrics: Option<Arc<Metrics>>, path: Box<str>) -> Self {
-        Self {
+    pub(super) fn new(
+        body: Idle<LinkBody<Outgoing>>,
+        metrics: Option<Arc<Metrics>>,
+        path: Box<str>,
+        lent: Option<LentKey>,
+    ) -> Self {
+        let mut body = Self {
             body,
             metrics,
             path,
             broken: None,
             watch: None,
+            answers: None,
+            lent,
+        };
+        body.end_if_over();
+        body
+    }
+
+    /// Watches this body, which is the answer of a model that failed before if `answers` names it.
+    pub(super) fn set_watch(&mut self, answers: Option<Box<str>>, watch: Option<StreamWatch>) {
+        self.answers = answers;
+        self.watch = watch.map(Box::new);
+        self.end_if_over();
+    }
+
+    /// Notes the end of the body. Only a whole body is an answer.
+    fn end_if_over(&mut self) {
+        if self.body.is_end_stream() {
+            self.end();
+        }
+    }
+
+    fn end(&mut self) {
+        let is_answer = self.watch.as_mut().is_none_or(|watch| watch.ended());
+        let Some(metrics) = &self.metrics else { return };
+        metrics.upstream.ended("the upstream");
+        if let Some(model) = self.answers.take().filter(|_| is_answer) {
+            metrics.models.answered(&model);
         }
     }
 
     fn note(&mut self, error: &BodyError) {
-        let is_clients = error.is::<Late>() || error.is::<hyper::Error>() && client_fault(&**error).is_some();
-        if let Some(watch) = self.watch.as_mut().filter(|_| !is_clients) {
-            watch.broke_off();
+        let is_late = error.is::<Late>();
+        let is_clients = is_late || error.is::<hyper::Error>() && client_fault(&**error).is_some();
+        if let Some(watch) = self.watch.as_mut().filter(|_| is_late || !is_clients) {
+            watch.broke_off(is_late);
         }
         if let Some(metrics) = self.metrics.as_ref().filter(|_| !is_clients) {
             let path = one_line(&self.path);
@@ -193,12 +231,20 @@ impl Body for UpstreamBody {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         let error = match frame {
             Some(Err(error)) => error,
-            frame => {
-                let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
-                if let (Some(data), Some(watch)) = (data, &mut self.watch) {
+            Some(Ok(frame)) => {
+                if let (Some(data), Some(watch)) = (frame.data_ref(), &mut self.watch) {
                     watch.take(data);
                 }
-                return Poll::Ready(frame);
+                self.end_if_over();
+                let frame = match &self.lent {
+                    Some(key) => frame.map_data(|data| key.overwritten_in(data)),
+                    None => frame,
+                };
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            None => {
+                self.end();
+                return Poll::Ready(None);
             }
         };
         self.note(&error);

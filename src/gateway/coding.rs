@@ -65,6 +65,9 @@ pub(super) async fn plain(
         return Ok(body.clone());
     }
     let coding = coding(headers);
+    if coding.is_empty() {
+        return Ok(body.clone());
+    }
     if !READABLE.contains(&&*coding) {
         return Err(Fault::ContentCoding(coding));
     }
@@ -82,8 +85,8 @@ pub(super) async fn plain(
     tokio::task::spawn_blocking(decode).await.unwrap_or_else(broken)
 }
 
-/// The codings of a body, as in one header.
-fn coding(headers: &HeaderMap) -> String {
+/// The codings of a body, as in one header; empty if there are none.
+pub(super) fn coding(headers: &HeaderMap) -> String {
     let values = headers.get_all(CONTENT_ENCODING).iter();
     let codings: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
     codings.join(", ").trim().to_ascii_lowercase()
@@ -228,6 +231,7 @@ mod tests {
         assert_eq!(read("gzip", &whole, 4).await.unwrap(), "text");
         assert_eq!(read("gzip", &whole, 3).await, Err(413));
         assert_eq!(read("gzip", &whole[..whole.len() - 1], 4).await, Err(400));
+        assert_eq!(read("", &whole, 0).await.unwrap(), whole, "no coding");
         for unknown in ["br", "zstd", "gzip, gzip", "\u{e4}"] {
             assert_eq!(read(unknown, &whole, 4).await, Err(415), "{unknown}");
         }

@@ -235,6 +235,16 @@ impl Consenter<'_> {
         self.hint(headers, candidate, &way);
     }
 
+    /// The sentence that tells a person how to let `candidate` answer.
+    pub(super) fn sentence(&self, candidate: &ModelName) -> String {
+        match self.client {
+            Some(_) => format!("To let `{candidate}` answer, send the header `x-gem-consent: session`."),
+            None => format!(
+                "To let `{candidate}` answer, send the headers `x-gem-consent: once` and `x-gem-fallback: {candidate}`."
+            ),
+        }
+    }
+
     /// Names `candidate` to a client whose request is too large to be repeated, or finds no room.
     pub(super) fn advise(&self, headers: &mut HeaderMap, candidate: &ModelName) {
         let way = format!(

@@ -9,6 +9,10 @@ use crate::text::one_line;
 
 /// The number of failures that are told apart. Clients name the models.
 const KNOWN: usize = 256;
+/// The name under which failures beyond that number are counted.
+const OTHERS: &str = "other models";
+/// The time after which a failure makes room for another one.
+const OLD: Duration = Duration::from_secs(3600);
 /// The time after which a failure that was counted is logged again, if the model has answered in between or if the request itself is
 /// at fault.
 const QUIET: Duration = Duration::from_secs(60);
@@ -42,10 +46,14 @@ impl ModelFailures {
             None => format!("the upstream gave no response for `{model}`"),
         };
         let message = message.lines().next().unwrap_or_default();
+        let what = match what.starts_with(message) {
+            true => what,
+            false => format!("{what}: {message}"),
+        };
         let text = match self.count((model, status), Instant::now()) {
-            None => return tracing::debug!("{what}: {message}"),
-            Some(0) => format!("{what}: {message}; further failures of this kind are counted"),
-            Some(more) => format!("{what}: {message}; since the last such line there were {more} more"),
+            None => return tracing::debug!("{what}"),
+            Some(0) => format!("{what}; further failures of this kind are counted"),
+            Some(more) => format!("{what}; since the last such line there were {more} more"),
         };
         match status {
             Some(..500) => tracing::info!("{text}"),
@@ -53,9 +61,14 @@ impl ModelFailures {
         }
     }
 
+    /// Whether an answer would end a failure.
+    pub(super) fn has_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed) > 0
+    }
+
     /// Records that `model` answered.
     pub(super) fn answered(&self, model: &str) {
-        if self.open.load(Ordering::Relaxed) > 0
+        if self.has_open()
             && let Some(failures) = self.end(&one_line(model))
         {
             tracing::info!("the upstream's model `{model}` answers again; failures in a row: {failures}");
@@ -63,11 +76,15 @@ impl ModelFailures {
     }
 
     /// Counts a failure. Returns the number of failures that were only counted before it, if it is to be logged.
-    fn count(&self, kind: Kind, now: Instant) -> Option<u64> {
+    fn count(&self, mut kind: Kind, now: Instant) -> Option<u64> {
         let mut known = self.known();
         if known.len() >= KNOWN && !known.contains_key(&kind) {
-            known.clear();
-            self.open.store(0, Ordering::Relaxed);
+            known.retain(|_, entry| now.saturating_duration_since(entry.logged) < OLD);
+            let open = known.values().filter(|entry| entry.is_open).count();
+            self.open.store(open, Ordering::Relaxed);
+            if known.len() >= KNOWN {
+                OTHERS.clone_into(&mut kind.0);
+            }
         }
         let ends = !kind.1.is_some_and(is_the_request_s);
         if let Some(entry) = known.get_mut(&kind) {
@@ -149,10 +166,13 @@ mod tests {
     #[test]
     fn the_number_of_names_is_bounded() {
         let failures = ModelFailures::default();
-        for number in 0..3 * KNOWN {
-            assert_eq!(failures.count((number.to_string(), Some(503)), Instant::now()), Some(0));
-        }
-        assert!(failures.known().len() <= KNOWN);
+        let start = Instant::now();
+        let count = |number: usize, now| failures.count((number.to_string(), Some(503)), now);
+        let logged: Vec<_> = (0..3 * KNOWN).filter_map(|number| count(number, start)).collect();
+        assert_eq!(logged, [0; KNOWN + 1]);
+        assert_eq!(failures.known().len(), KNOWN + 1);
+        assert_eq!(count(3 * KNOWN, start + OLD), Some(0), "old ones make room");
+        assert_eq!(failures.known().len(), 1);
         assert_eq!(failures.open.load(Ordering::Relaxed), failures.known().len());
     }
 }

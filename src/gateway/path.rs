@@ -88,11 +88,12 @@ fn names_two_versions(path: &str) -> bool {
     rests.any(|rest| VERSIONS.iter().any(|version| rest.starts_with(&version[1..])))
 }
 
-/// The API version at the beginning of `path`, with its slashes, and the rest of the path after `models/`.
+/// The API version at the beginning of `path`, with its slashes, and the rest of the path after `models/`. Servers differ in
+/// whether they accept repeated slashes, so a model must be found behind them too.
 pub(super) fn version_and_model(path: &str) -> Option<(&'static str, &str)> {
     VERSIONS.into_iter().find_map(|version| {
-        let rest = path.strip_prefix(version)?.strip_prefix("models/")?;
-        Some((version, rest))
+        let rest = path.strip_prefix(version)?.trim_start_matches('/');
+        Some((version, rest.strip_prefix("models/")?.trim_start_matches('/')))
     })
 }
 
@@ -104,7 +105,7 @@ pub(super) fn creates_cache(path: &str) -> bool {
 
 /// The target in the path after `models/`, one segment.
 fn of_model(rest: &str) -> Option<Target<'_>> {
-    let plain = percent_decode_str(rest).decode_utf8().ok()?;
+    let plain = percent_decode_str(rest.trim_end_matches('/')).decode_utf8().ok()?;
     if plain.is_empty() || plain.contains('/') {
         return None;
     }
@@ -159,6 +160,9 @@ mod tests {
             ("/v1beta/models/ns:a:embedContent", model("ns:a", "embedContent")),
             ("/v1beta/models/a", Target::Resource("a".into())),
             ("/v1beta/models/gem%2Dauto", Target::Resource("gem-auto".into())),
+            ("/v1beta/models/a:generateContent/", model("a", "generateContent")),
+            ("/v1beta//models//a:generateContent", model("a", "generateContent")),
+            ("/v1beta/models/a/", Target::Resource("a".into())),
             ("/v1beta/models/a/b", Target::Api),
             ("/v1beta/models/", Target::Api),
             ("/v1beta/models/a/b:c", Target::Api),

@@ -29,7 +29,7 @@ pub(super) enum ReplyBody {
     /// A body in memory.
     Whole(Bytes),
     /// A body that streams from the upstream.
-    Link(UpstreamBody),
+    Link(Box<UpstreamBody>),
     /// A body whose pieces are created one by one.
     Pieces { pieces: Pieces, is_broken_off: bool },
     /// A body whose beginning is in memory; the rest streams.
@@ -59,18 +59,22 @@ impl ReplyBody {
         )
     }
 
-    /// Has `watch`, if there is one, look at a body that streams from the upstream.
-    pub(super) fn set_watch(&mut self, watch: Option<StreamWatch>) {
+    /// Watches a body that streams from the upstream. `answers` names the model that failed before.
+    pub(super) fn set_watch(&mut self, answers: Option<Box<str>>, watch: Option<StreamWatch>) {
         if let Self::Link(body) = self {
-            body.watch = watch.map(Box::new);
+            body.set_watch(answers, watch);
         }
     }
 
     /// Logs `record`: at the end of a watched stream, else at once.
     pub(super) fn decided(&mut self, log: &DecisionLog, record: DecisionRecord) {
-        match self {
-            Self::Link(UpstreamBody { watch: Some(watch), .. }) => watch.decided(log, record),
-            _ => log.record(record),
+        let watch = match self {
+            Self::Link(body) => body.watch.as_mut(),
+            _ => None,
+        };
+        match watch {
+            Some(watch) => watch.decided(log, record),
+            None => log.record(record),
         }
     }
 

@@ -21,8 +21,8 @@ use crate::router::consent::{Question, Ruling};
 use crate::router::policy::Chain;
 use crate::router::walk::{OnFallback, Walk, mark};
 use crate::router::{
-    AnsweredBy, Asked, ClassifierChoice, Conversation, ModelAvailability, ModelFailure, ModelName, Models, Outcome,
-    Router, RoutingContext, Selection, Source, Tier, TraceEntry,
+    AnsweredBy, Asked, ClassifierChoice, Conversation, FailureKind, ModelAvailability, ModelFailure, ModelName, Models,
+    Outcome, Router, RoutingContext, Selection, Source, Tier, TraceEntry,
 };
 use crate::text::opening;
 
@@ -118,6 +118,8 @@ pub(super) struct Choice {
     pub(super) reasoning: Cow<'static, str>,
     pub(super) probability: Option<f64>,
     pub(super) model_failure: Option<String>,
+    /// The model that is not asked because it is known to have failed, and its failure.
+    pub(super) instead_of: Option<(ModelName, FailureKind)>,
     /// The classified text, for the decision log.
     pub(super) request: Option<String>,
     /// The first words of the request, for the person who is asked about it; empty without a terminal.
@@ -134,6 +136,7 @@ impl Choice {
             reasoning,
             probability: None,
             model_failure: None,
+            instead_of: None,
             request: None,
             opening: String::new(),
         }
@@ -319,6 +322,7 @@ impl Routes {
             answered_by: decision.answered_by,
             probability: decision.probability,
             model_failure: model_failure(decision.trace),
+            instead_of: decision.instead_of,
             ..Choice::new(decision.source, decision.tier, decision.reasoning)
         };
         (choice, self.walk(decision.chain, call))

@@ -2,9 +2,12 @@
 //! its errors.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use hyper::Uri;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use memchr::memmem::find_iter;
 use percent_encoding::percent_decode_str;
 
 /// The header with an API key.
@@ -45,11 +48,34 @@ pub(super) fn credential<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> 
     all.find(|value| !value.trim_ascii().is_empty())
 }
 
+/// The gateway's own key for the upstream, in a request of a client that must not see it.
+#[derive(Clone)]
+pub(super) struct LentKey(Arc<str>);
+
+impl LentKey {
+    pub(super) fn new(key: &str) -> Self {
+        Self(key.into())
+    }
+
+    /// `text` with `*` for each letter of the key, so that its length stays. A short key may be part of any text and stays.
+    pub(super) fn overwritten_in(&self, text: Bytes) -> Bytes {
+        let key = self.0.as_bytes();
+        let mut found = find_iter(&text, key).filter(|_| key.len() > SHORT).peekable();
+        if found.peek().is_none() {
+            return text;
+        }
+        let mut masked = text.to_vec();
+        found.for_each(|at| masked[at..at + key.len()].fill(b'*'));
+        masked.into()
+    }
+}
+
 /// The credentials with which a request is sent. They are read only when there is a text to clean.
 pub(super) struct Secrets {
     headers: Vec<HeaderValue>,
     uri: Uri,
     query: Option<String>,
+    lent: Option<LentKey>,
 }
 
 impl Secrets {
@@ -60,6 +86,21 @@ impl Secrets {
             headers: in_headers(headers).chain(login).cloned().collect(),
             uri: uri.clone(),
             query: query.map(str::to_owned),
+            lent: None,
+        }
+    }
+
+    /// The same, among them the gateway's own key.
+    pub(super) fn with_lent(self, lent: Option<&LentKey>) -> Self {
+        let lent = lent.cloned();
+        Self { lent, ..self }
+    }
+
+    /// `text` without the gateway's own key.
+    pub(super) fn lent_overwritten_in(&self, text: Bytes) -> Bytes {
+        match &self.lent {
+            Some(key) => key.overwritten_in(text),
+            None => text,
         }
     }
 
@@ -179,6 +220,18 @@ mod tests {
         let headers = [("x-goog-api-key", "k1"), ("authorization", " ")];
         let text = "api_key:k1, k12, ok1";
         assert_eq!(without(&headers, "/?key=", text), "api_key:***, k12, ok1");
+    }
+
+    #[test]
+    fn a_lent_key_is_overwritten_in_equal_length() {
+        let overwritten =
+            |key: &str, text: &'static str| LentKey::new(key).overwritten_in(Bytes::from_static(text.as_bytes()));
+        assert_eq!(
+            overwritten("AIzaOWNER", "xAIzaOWNER, AIzaOWNER"),
+            "x*********, *********"
+        );
+        assert_eq!(overwritten("AIzaOWNER", "AIzaOTHER"), "AIzaOTHER");
+        assert_eq!(overwritten("key", "key"), "key");
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE, VIA,
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderName, HeaderValue, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use hyper::http::request::Parts;
 use hyper::{Request, Uri, Version};
@@ -20,7 +20,7 @@ use super::config::{Config, DEFAULT_UPSTREAM};
 use super::fault::Fault;
 use super::metrics::Metrics;
 use super::reply::{Reply, ReplyBody};
-use super::secrets::Secrets;
+use super::secrets::{LentKey, Secrets};
 use crate::net::{self, Connector, Idle, Login, Origin, Pool, SafeUrl, SendError, is_loopback, is_loopback_address};
 
 /// The number of idle connections that are kept, and the time for which they are kept. Servers close theirs after some
@@ -140,6 +140,7 @@ impl UpstreamClient {
             self.login.as_ref(),
             self.origin.url().query(),
         )
+        .with_lent(parts.extensions.get())
     }
 
     /// The number that recognises requests that come back.
@@ -199,6 +200,13 @@ impl UpstreamClient {
         if let Some(login) = &self.login {
             parts.headers.entry(AUTHORIZATION).or_insert_with(|| login.clone());
         }
+        let lent: Option<LentKey> = parts.extensions.remove();
+        if lent.is_some() {
+            // The key is overwritten in the reply, which must be readable for that.
+            parts
+                .headers
+                .insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
         let mut request = Request::new(body);
         let path = parts.uri.path().into();
         *request.method_mut() = parts.method;
@@ -209,7 +217,7 @@ impl UpstreamClient {
         let metrics = (!response.status().is_server_error()).then(|| Arc::clone(metrics));
         let mut reply = response.map(|body| {
             let body = Idle::new(body, self.idle_time).until(deadline);
-            ReplyBody::Link(UpstreamBody::new(body, metrics, path))
+            ReplyBody::Link(Box::new(UpstreamBody::new(body, metrics, path, lent)))
         });
         remove_local(reply.headers_mut());
         // The upstream's version of HTTP is its connection's: passed on, 1.0 would end the client's connection too.

@@ -30,10 +30,14 @@ impl Person {
     }
 
     async fn choose(&self, question: &Question) -> io::Result<Choice> {
-        let mut lines = self.lines.lock().await;
-        let lines = lines.get_or_insert_with(lines_typed);
+        let mut input = self.lines.lock().await;
+        let lines = input.get_or_insert_with(lines_typed);
         // Lines typed before the question do not answer it.
         while lines.try_recv().is_ok() {}
+        if lines.is_closed() {
+            // Ctrl-D before the question does not answer it either.
+            *lines = lines_typed();
+        }
         let mut text = offer(question, self.session);
         let _again = signals::repeated(&text);
         let mut question = OnScreen { is_open: true };
@@ -45,7 +49,11 @@ impl Person {
             match choice {
                 Some(Some(choice)) => return Ok(choice),
                 Some(None) => text = format!("Please answer with a number from 1 to {}: ", Choice::ALL.len()),
-                None => return Err(io::ErrorKind::UnexpectedEof.into()),
+                None => {
+                    // Ctrl-D answers this question alone.
+                    *lines = lines_typed();
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
             }
         }
     }
@@ -86,14 +94,36 @@ impl Ask for Person {
     }
 }
 
-/// Reads the lines that are typed from now on.
+/// The person at the terminal of a server, whose Ctrl-D stops one request.
+#[derive(Debug)]
+pub(crate) struct Owner(pub(crate) Person);
+
+impl Ask for Owner {
+    fn ask<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, io::Result<Choice>> {
+        Box::pin(async {
+            match self.0.choose(question).await {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    // Ctrl-D leaves the cursor behind the question.
+                    io::stderr().lock().write_all(b"\n")?;
+                    Ok(Choice::Stop)
+                }
+                choice => choice,
+            }
+        })
+    }
+}
+
+/// Reads the lines that are typed from now on, up to the end of the input (Ctrl-D).
 fn lines_typed() -> UnboundedReceiver<String> {
     let (sender, receiver) = unbounded_channel();
-    thread::spawn(move || {
-        let lines = io::stdin().lock().lines();
-        lines.map_while(Result::ok).try_for_each(|line| sender.send(line))
-    });
+    thread::spawn(move || lines_of(&mut io::stdin().lock()).try_for_each(|line| sender.send(line)));
     receiver
+}
+
+/// The lines of `input`. Bytes that are not UTF-8 answer no question, and end none.
+fn lines_of(input: &mut impl BufRead) -> impl Iterator<Item = String> {
+    let lines = input.split(b'\n').map_while(Result::ok);
+    lines.map(|line| String::from_utf8_lossy(&line).into_owned())
 }
 
 fn offer(question: &Question, session: &str) -> String {
@@ -131,6 +161,13 @@ mod tests {
     use gem_setup::router::FailureKind;
 
     use super::*;
+
+    #[test]
+    fn a_line_that_is_no_text_ends_nothing() {
+        let lines: Vec<_> = lines_of(&mut &b"\xff\n1\n"[..]).collect();
+        assert_eq!(lines.last().map(String::as_str), Some("1"));
+        assert_eq!(choice(&lines[0]), None);
+    }
 
     #[test]
     fn a_number_or_a_word_is_a_choice() {

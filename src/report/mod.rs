@@ -14,7 +14,7 @@ mod wrap;
 
 pub(crate) use ask::Terminal;
 pub(crate) use bars::Bars;
-pub(crate) use consent::Person;
+pub(crate) use consent::{Owner, Person};
 pub(crate) use diagnosis::Diagnosis;
 pub(crate) use events::Events;
 pub(crate) use given::GivenBelow;

@@ -11,6 +11,8 @@ use super::{FailureKind, ModelFailure, ModelName};
 
 /// How long a model without capacity is not asked.
 pub const CAPACITY_RECOVERY: Duration = Duration::from_secs(30);
+/// How long a model is asked once per request after a request has used all its attempts: clients retry by themselves.
+const SPENT_FOR: Duration = Duration::from_secs(60);
 /// How long a failure without a known end is reported, unless it ends earlier by its nature.
 const TOLD_FOR: Duration = Duration::from_secs(3600);
 
@@ -123,6 +125,8 @@ impl Told {
 pub struct ModelAvailability {
     states: Mutex<HashMap<ModelName, State>>,
     told: Mutex<HashMap<ModelName, Told>>,
+    /// When a request last used all its attempts at a model.
+    spent: Mutex<HashMap<ModelName, Instant>>,
     /// Another record that gets the same failures and answers.
     reader: Option<Arc<ModelAvailability>>,
 }
@@ -188,6 +192,7 @@ impl ModelAvailability {
     pub fn mark_healthy(&self, model: &ModelName) {
         self.states().remove(model);
         self.told().remove(model);
+        self.spent().remove(model);
         if let Some(reader) = &self.reader {
             reader.mark_healthy(model);
         }
@@ -207,6 +212,26 @@ impl ModelAvailability {
     #[must_use]
     pub fn noted(&self, model: &ModelName) -> Option<ModelFailure> {
         self.told().get(model)?.current()
+    }
+
+    /// Records that a request has used all its attempts at `model`.
+    pub(super) fn spend(&self, model: &ModelName) {
+        self.spent().insert(model.clone(), Instant::now());
+    }
+
+    /// Whether the attempts at `model` have been used, so that a request asks it only once.
+    pub(super) fn is_spent(&self, model: &ModelName) -> bool {
+        self.spent().get(model).is_some_and(|since| since.elapsed() < SPENT_FOR)
+    }
+
+    /// The kind of failure that makes `model` unavailable; `None` if it is available.
+    pub(super) fn cause(&self, model: &ModelName) -> Option<FailureKind> {
+        let why = self.unavailable(model)?;
+        let noted = self.noted(model).map(|failure| failure.kind);
+        Some(noted.unwrap_or(match why {
+            Unavailable::RetryConsumed => FailureKind::Transient,
+            Unavailable::Quota | Unavailable::Capacity | Unavailable::SetAside => FailureKind::Terminal,
+        }))
     }
 
     /// Begins a new turn: every model may make its additional attempt again.
@@ -235,6 +260,10 @@ impl ModelAvailability {
             State::Terminal { why, since } => why.end(since)?.checked_duration_since(Instant::now()),
             State::StickyRetry { .. } => None,
         }
+    }
+
+    fn spent(&self) -> MutexGuard<'_, HashMap<ModelName, Instant>> {
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn told(&self) -> MutexGuard<'_, HashMap<ModelName, Told>> {

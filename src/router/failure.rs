@@ -111,6 +111,7 @@ impl ModelFailure {
             // A quota of zero may be raised at any time. A gateway runs for weeks, so it asks once a day.
             let renewal = until_daily_renewal(response.received);
             let delay = match reason {
+                TerminalReason::RateLimit => Some(MINUTE),
                 // The response's delay belongs to the per-minute quota, so it does not help here.
                 TerminalReason::DailyQuota | TerminalReason::NoQuota => Some(renewal),
                 TerminalReason::QuotaExhausted => Some(told.unwrap_or(renewal)),
@@ -125,12 +126,7 @@ impl ModelFailure {
             let value = response.retry_after.filter(|_| is_overload(status))?;
             parse_retry_after(value, response.received.into()).filter(|delay| !delay.is_zero())
         };
-        let per_minute = || {
-            error
-                .names_quota(&["PerMinute"])
-                .then_some(MINUTE)
-                .filter(|_| is_overload(status))
-        };
+        let per_minute = || (is_overload(status) && error.is_per_minute()).then_some(MINUTE);
         match told.or_else(header).or_else(per_minute) {
             Some(delay) if delay > LONGEST_TRANSIENT_DELAY => failure(FailureKind::Terminal, Some(delay)),
             Some(delay) => failure(FailureKind::Transient, Some(delay)),
@@ -201,9 +197,21 @@ fn seconds_per(unit: &str) -> Option<f64> {
 enum TerminalReason {
     DailyQuota,
     QuotaExhausted,
+    /// A limit of Cloud Code without a delay.
+    RateLimit,
     NoQuota,
     NoCapacity,
 }
+
+/// The domains of Cloud Code, which answers accounts that log in.
+const CLOUD_CODE: [&str; 3] = [
+    "cloudcode-pa.googleapis.com",
+    "staging-cloudcode-pa.googleapis.com",
+    "autopush-cloudcode-pa.googleapis.com",
+];
+/// The number of errors that may be nested in each other's messages.
+const DEEPEST: usize = 10;
+const TYPE: &str = "@type";
 
 /// The `error` object, reduced to the fields used here.
 #[derive(Debug, Default)]
@@ -220,6 +228,9 @@ struct Detail {
     type_url: String,
     #[serde(deserialize_with = "text")]
     reason: String,
+    #[serde(deserialize_with = "text")]
+    domain: String,
+    metadata: serde_json::Value,
     #[serde(rename = "retryDelay", deserialize_with = "text")]
     retry_delay: String,
     #[serde(deserialize_with = "violations")]
@@ -246,6 +257,38 @@ fn violations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Violatio
     Ok(values.filter_map(|value| Violation::deserialize(value).ok()).collect())
 }
 
+impl Detail {
+    fn is_of_cloud_code(&self) -> bool {
+        CLOUD_CODE.contains(&&*self.domain)
+    }
+}
+
+/// The error whose JSON is the message of `error`, if it is one, and so on.
+fn innermost(mut error: serde_json::Value) -> serde_json::Value {
+    for _ in 0..DEEPEST {
+        let message = error.get("message").and_then(serde_json::Value::as_str);
+        let message = message.filter(|message| message.trim_start().starts_with('{'));
+        let message = message.map(|message| message.replace('\u{a0}', "").replace('\n', " "));
+        let nested = message.and_then(|message| serde_json::from_str::<serde_json::Value>(&message).ok());
+        match nested.and_then(|mut nested| nested.get_mut("error").map(serde_json::Value::take)) {
+            Some(nested) if nested.is_object() => error = nested,
+            _ => break,
+        }
+    }
+    error
+}
+
+/// `detail` with its type under the usual key, which may have blanks around it.
+fn with_type(mut detail: serde_json::Value) -> serde_json::Value {
+    if let Some(fields) = detail.as_object_mut()
+        && let Some(key) = fields.keys().find(|key| key.trim() == TYPE && *key != TYPE).cloned()
+        && let Some(value) = fields.remove(&key)
+    {
+        fields.insert(TYPE.to_owned(), value);
+    }
+    detail
+}
+
 impl GoogleError {
     /// The error in `body`: `{"error": {…}}`, or a list with one such object, as a failed streamed call has it.
     fn parse(body: &[u8]) -> Option<Self> {
@@ -253,12 +296,13 @@ impl GoogleError {
         struct Envelope {
             error: serde_json::Value,
         }
+        let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         let envelope = if body.trim_ascii_start().starts_with(b"[") {
             serde_json::from_slice::<Vec<Envelope>>(body).ok()?.into_iter().next()?
         } else {
             serde_json::from_slice(body).ok()?
         };
-        Some(Self::from_value(envelope.error))
+        Some(Self::from_value(innermost(envelope.error)))
     }
 
     /// Parses each field separately, so that an unexpected one does not hide the others.
@@ -273,7 +317,7 @@ impl GoogleError {
             message: serde_json::from_value(take("message")).unwrap_or_default(),
             details: details
                 .into_iter()
-                .filter_map(|detail| serde_json::from_value(detail).ok())
+                .filter_map(|detail| serde_json::from_value(with_type(detail)).ok())
                 .collect(),
         }
     }
@@ -299,13 +343,23 @@ impl GoogleError {
             .any(|violation| marks.iter().any(|mark| violation.quota_id.contains(mark)))
     }
 
+    /// Whether a quota per minute is used up.
+    fn is_per_minute(&self) -> bool {
+        let limits = self
+            .of_type("ErrorInfo")
+            .filter_map(|detail| detail.metadata.get("quota_limit")?.as_str());
+        self.names_quota(&["PerMinute"]) || limits.into_iter().any(|limit| limit.contains("PerMinute"))
+    }
+
     fn terminal_reason(&self) -> Option<TerminalReason> {
         if self.names_quota(&["PerDay", "Daily"]) {
             return Some(TerminalReason::DailyQuota);
         }
+        let is_told = self.told_delay().is_some();
         let by_reason = self
             .of_type("ErrorInfo")
             .find_map(|detail| match detail.reason.as_str() {
+                "RATE_LIMIT_EXCEEDED" if !is_told && detail.is_of_cloud_code() => Some(TerminalReason::RateLimit),
                 "MODEL_CAPACITY_EXHAUSTED" | "MODEL_CAPACITY_EXCEEDED" => Some(TerminalReason::NoCapacity),
                 "QUOTA_EXHAUSTED" | "INSUFFICIENT_G1_CREDITS_BALANCE" => Some(TerminalReason::QuotaExhausted),
                 _ => None,
@@ -318,10 +372,15 @@ impl GoogleError {
         if says_limit_zero(&message) {
             return Some(TerminalReason::NoQuota);
         }
-        let says_so = ["exhausted your capacity", "capacity exceeded"]
-            .iter()
-            .any(|words| message.contains(words));
-        says_so.then_some(TerminalReason::NoCapacity)
+        let says_so = [
+            "exhausted your capacity",
+            "capacity exceeded",
+            "model_capacity_exhausted",
+        ]
+        .iter()
+        .any(|words| message.contains(words));
+        let has_delay = self.told_delay().is_some() || self.is_per_minute();
+        (says_so && !has_delay).then_some(TerminalReason::NoCapacity)
     }
 
     /// The delay in RetryInfo, or else in the message.

@@ -89,6 +89,60 @@ fn a_lack_of_capacity_is_terminal() {
 }
 
 #[test]
+fn capacity_in_a_message_counts_less_than_a_delay() {
+    let message = "You have exhausted your capacity on this model.";
+    let failure = error(429, message, &[retry_info("12s")]);
+    assert_eq!(
+        (failure.kind, failure.delay, failure.lacks_capacity),
+        (FailureKind::Transient, Some(Duration::from_secs(12)), false)
+    );
+    let failure = error(429, "status: MODEL_CAPACITY_EXHAUSTED", &[]);
+    assert_eq!((failure.kind, failure.lacks_capacity), (FailureKind::Terminal, true));
+}
+
+#[test]
+fn a_rate_limit_of_cloud_code_is_terminal_without_a_delay() {
+    let info =
+        |domain: &str| json!({"@type": "x/google.rpc.ErrorInfo", "reason": "RATE_LIMIT_EXCEEDED", "domain": domain});
+    let ours = info("cloudcode-pa.googleapis.com");
+    let kind = |details: &[Value]| error(429, "x", details).kind;
+    assert_eq!(kind(std::slice::from_ref(&ours)), FailureKind::Terminal);
+    assert_eq!(kind(&[ours, retry_info("5s")]), FailureKind::Transient);
+    assert_eq!(kind(&[info("googleapis.com")]), FailureKind::Transient);
+}
+
+#[test]
+fn a_limit_per_minute_in_the_metadata_waits_a_minute() {
+    let mut info = error_info("RATE_LIMIT_EXCEEDED");
+    info["metadata"] = json!({"quota_limit": "GenerateRequestsPerMinute"});
+    let failure = error(429, "x", &[info]);
+    assert_eq!(
+        (failure.kind, failure.delay),
+        (FailureKind::Transient, Some(Duration::from_secs(60)))
+    );
+}
+
+#[test]
+fn an_error_in_the_message_of_another_is_read() {
+    let quota = json!({" @type": "x/google.rpc.QuotaFailure", "violations": [{"quotaId": "RequestsPerDay"}]});
+    let inner = json!({"error": {"code": 429, "message": "day", "details": [quota]}});
+    let body = json!({"error": {"code": 429, "message": serde_json::to_string_pretty(&inner).unwrap()}});
+    let failure = read(429, &body);
+    assert_eq!((failure.kind, &*failure.message), (FailureKind::Terminal, "day"));
+}
+
+#[test]
+fn a_mark_before_the_body_hides_no_error() {
+    let failure = ModelFailure::from_response(&ErrorResponse {
+        status: 429,
+        retry_after: None,
+        body: "\u{feff}{\"error\": {\"code\": 429, \"message\": \"limit: 0\"}}".as_bytes(),
+        received: received(),
+    });
+    assert_eq!(failure.kind, FailureKind::Terminal);
+}
+
+#[test]
 fn missing_credits_are_an_exhausted_quota() {
     let failure = error(429, "x", &[error_info("INSUFFICIENT_G1_CREDITS_BALANCE")]);
     assert_eq!(

@@ -15,7 +15,7 @@ use super::context::{RoutingContext, Source};
 use super::models::{Models, Selection};
 use super::policy::Chain;
 use super::strategy::{self, Case, Decided, Finding, Pick, Strategy};
-use super::{AnsweredBy, ModelAvailability, ModelName, Tier};
+use super::{AnsweredBy, FailureKind, ModelAvailability, ModelName, Tier};
 
 /// A strategy that was asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -84,6 +84,9 @@ pub struct RoutingDecision {
     /// The models to ask in order, beginning with the chosen one.
     #[serde(skip)]
     pub chain: Chain,
+    /// The model that is not asked because it is known to have failed, and its failure.
+    #[serde(skip)]
+    pub instead_of: Option<(ModelName, FailureKind)>,
 }
 
 impl RoutingDecision {
@@ -199,7 +202,7 @@ impl Router {
                 Ok(Finding::Passed(why)) => Outcome::Passed(why),
                 Err(why) => Outcome::Failed(why),
                 Ok(Finding::Decided(decided)) => {
-                    return settle(&case, decided, strategy.source(), start, trace).traced(latency_ms);
+                    return settle(&case, decided, (strategy.source(), latency_ms), start, trace);
                 }
             };
             trace.push(TraceEntry {
@@ -208,7 +211,7 @@ impl Router {
                 latency_ms,
             });
         }
-        settle(&case, Decided::by_default(), Source::Default, start, trace).traced(0)
+        settle(&case, Decided::by_default(), (Source::Default, 0), start, trace)
     }
 }
 
@@ -216,12 +219,12 @@ fn millis(time: Duration) -> u64 {
     time.as_millis().try_into().unwrap_or(u64::MAX)
 }
 
-/// A tier's model may be unavailable although the choice as a whole is available. The next model of its chain then
-/// takes its place.
+/// The decision of a strategy that took `latency_ms`. A tier's model may be unavailable although the choice as a whole is
+/// available. The next model of its chain then takes its place.
 fn settle(
     case: &Case<'_>,
     decided: Decided,
-    source: Source,
+    (source, latency_ms): (Source, u64),
     start: Instant,
     trace: Vec<TraceEntry>,
 ) -> RoutingDecision {
@@ -238,25 +241,32 @@ fn settle(
         .map(|policy| &policy.model)
         .filter(|model| **model != wanted && matches!(case.selection, Selection::Choice { .. }))
         .cloned();
-    let (model, tier, reasoning, chain) = match instead {
-        None => (wanted, tier, decided.reasoning, chain),
-        Some(model) => {
-            let reasoning = format!("{} (`{wanted}` is unavailable)", decided.reasoning).into();
-            let (tier, chain) = (case.models.tier(&model), case.chain(&model));
-            (model, tier, reasoning, chain)
-        }
-    };
-    RoutingDecision {
-        model,
+    let decision = RoutingDecision {
+        model: wanted,
         tier,
         source,
         latency_ms: millis(start.elapsed()),
-        reasoning,
+        reasoning: decided.reasoning,
         probability: decided.probability,
         trace,
         answered_by: decided.answered_by,
         chain,
+        instead_of: None,
+    };
+    let failed = |model: &ModelName| case.availability.cause(model).map(|kind| (model.clone(), kind));
+    if source == Source::Fallback {
+        let instead_of = failed(case.selection.model_for(Tier::Pro));
+        return RoutingDecision { instead_of, ..decision }.traced(latency_ms);
     }
+    let decision = decision.traced(latency_ms);
+    let Some(model) = instead else { return decision };
+    let why = format!("{} (`{}` is unavailable)", decision.reasoning, decision.model);
+    RoutingDecision {
+        instead_of: failed(&decision.model),
+        chain: case.chain(&model),
+        ..decision
+    }
+    .switched(model.clone(), case.models.tier(&model), why)
 }
 
 #[cfg(test)]

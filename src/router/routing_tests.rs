@@ -200,6 +200,9 @@ async fn an_unavailable_model_falls_back_before_anything_else_is_considered() {
         );
         assert_eq!(decision.tier, Some(Tier::Flash));
         assert_eq!(consulted(&decision), [Source::Fallback]);
+        let failed = decision.instead_of.map(|(model, _)| model.as_str().to_owned());
+        let first = if asked == "auto-gemini-2.5" { PRO } else { asked };
+        assert_eq!(failed.as_deref(), Some(first));
     }
 }
 
@@ -225,6 +228,10 @@ async fn when_flash_is_unavailable_a_simple_request_goes_to_pro() {
     let decision = router.route(&context("hi")).await;
     assert_eq!((decision.model.as_str(), decision.tier), (PRO, Some(Tier::Pro)));
     assert!(decision.reasoning.contains("unavailable"), "{}", decision.reasoning);
+    assert_eq!(decision.source, Source::Fallback);
+    assert_eq!(decision.instead_of, Some((name(FLASH), FailureKind::Terminal)));
+    let asked = consulted(&decision);
+    assert_eq!(asked[asked.len() - 2..], [Source::BuiltinClassifier, Source::Fallback]);
 }
 
 #[tokio::test]

@@ -247,6 +247,10 @@ impl Walk {
         if repeat == Repeat::Safe && !matches!(self.state, State::Wait(_)) {
             self.availability.note(&self.policy.model, &failure);
         }
+        // The client gets this failure, and will probably retry.
+        if self.made > 1 && matches!(self.state, State::Settle(_) | State::Ended(_)) {
+            self.availability.spend(&self.policy.model);
+        }
         self.failure = Some(failure);
         if self.state == State::Ask {
             self.switch(Consented::Needless);
@@ -341,7 +345,7 @@ impl Walk {
         let has_one_more_try = self.availability.consume_sticky_retry(model);
         self.tried.push(model.clone());
         self.made = 0;
-        self.allowed = if has_one_more_try {
+        self.allowed = if has_one_more_try || self.availability.is_spent(model) {
             1
         } else {
             self.policy.max_attempts.get()

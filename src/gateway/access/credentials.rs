@@ -9,7 +9,7 @@ use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Uri};
 use percent_encoding::percent_decode_str;
 
-use crate::gateway::secrets::{API_KEY, credential};
+use crate::gateway::secrets::{API_KEY, LentKey, credential};
 use crate::runtime::{Instance, TOKEN};
 
 /// The API's OpenAI-compatible paths accept the key only as a bearer token.
@@ -105,6 +105,7 @@ pub(super) fn lend<B>(request: &mut Request<B>, key: &str) {
     if let Ok(mut value) = HeaderValue::try_from(value) {
         value.set_sensitive(true);
         request.headers_mut().insert(name, value);
+        request.extensions_mut().insert(LentKey::new(key));
     }
 }
 

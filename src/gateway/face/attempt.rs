@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use hyper::Response;
-use hyper::header::{CONTENT_LENGTH, RETRY_AFTER};
+use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, RETRY_AFTER};
 use hyper::http::request::Parts;
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::decision::is_error;
@@ -40,7 +41,7 @@ pub(super) enum Attempted {
 pub(super) async fn attempt_one(
     shared: &Shared,
     (model, method): (&str, &str),
-    attempt: Parts,
+    mut attempt: Parts,
     body: Outgoing,
     (deadline, time): (Option<Instant>, Duration),
 ) -> (Attempted, Result<Reply, Fault>) {
@@ -51,24 +52,27 @@ pub(super) async fn attempt_one(
         true => Cow::Borrowed(model),
         false => Cow::Owned(format!("{model}:{method}")),
     };
+    if generates(method) {
+        coding::accept_readable(&mut attempt.headers);
+    }
     let sent = shared.upstream.send(attempt, body, &shared.metrics, deadline);
     match within(deadline, sent).await {
         Some(Ok(reply)) if is_error(reply.status()) => {
             // The model's failure has a line of its own in the log.
-            match reply.status().is_server_error() {
-                true => shared.metrics.upstream.count(),
-                false => shared.metrics.upstream.ended("the upstream"),
+            if reply.status().is_server_error() {
+                shared.metrics.upstream.count();
             }
             let (time, began) = (time_left(time, deadline).div_f32(2.0), Instant::now());
             let (failure, repeat, reply) = read_failure(reply, &secrets, time).await;
             log.failed(&logged, Some(reply.status().as_u16()), &failure.message);
             (Attempted::Failed(failure, repeat, began.elapsed()), Ok(reply))
         }
+        // A redirection is no answer of the model.
+        Some(Ok(reply)) if !reply.status().is_success() => (Attempted::Unknown, Ok(reply)),
         Some(Ok(mut reply)) => {
-            log.answered(&logged);
-            shared.metrics.upstream.ended("the upstream");
+            let answers = log.has_open().then(|| Box::from(&*logged));
             let watch = StreamWatch::new(reply.headers(), model, secrets, &shared.metrics);
-            reply.body_mut().set_watch(watch);
+            reply.body_mut().set_watch(answers, watch);
             (Attempted::Answered, Ok(reply))
         }
         Some(Err(failure)) => {
@@ -108,6 +112,7 @@ async fn read_failure(reply: Reply, secrets: &Secrets, time: Duration) -> (Model
         received: Timestamp::now(),
     });
     failure.message = secrets.without(&failure.message);
+    let begun = secrets.lent_overwritten_in(begun);
     let is_whole = rest.is_none();
     let mut reply = Response::from_parts(parts, ReplyBody::begun(begun, rest));
     if is_whole {
@@ -116,6 +121,32 @@ async fn read_failure(reply: Reply, secrets: &Secrets, time: Duration) -> (Model
     }
     let repeat = failure.repeat(status);
     (failure, repeat, reply)
+}
+
+/// Adds `sentence` to the message of a whole error in Google's form.
+pub(super) fn add_to_error(reply: &mut Reply, sentence: &str) {
+    let ReplyBody::Whole(body) = reply.body() else { return };
+    let decoded = coding::decoded(reply.headers(), body, ERROR_BODY);
+    let Ok(mut answer) = serde_json::from_slice::<Value>(&decoded) else {
+        return;
+    };
+    let error = if answer.is_array() {
+        answer.get_mut(0)
+    } else {
+        Some(&mut answer)
+    };
+    let message = error.and_then(|error| error.get_mut("error")?.get_mut("message"));
+    let Some(Value::String(message)) = message else { return };
+    // Clients read JSON in a message, so that must stay as it is.
+    if message.starts_with('{') {
+        return;
+    }
+    let end = if message.ends_with(['.', '!', '?']) { "" } else { "." };
+    message.push_str(&format!("{end} {sentence}"));
+    let text = answer.to_string();
+    *reply.body_mut() = ReplyBody::whole(text.into());
+    reply.headers_mut().remove(CONTENT_ENCODING);
+    reply.headers_mut().remove(CONTENT_LENGTH);
 }
 
 /// Sends a request that is not repeated.
@@ -132,8 +163,7 @@ pub(super) async fn send(
             let failure = format!("status {}", reply.status().as_u16());
             metrics.upstream.failed("the upstream", &failure);
         }
-        Some(Ok(_)) => metrics.upstream.ended("the upstream"),
-        Some(Err(SendFailure::Path | SendFailure::Client(_))) | None => {}
+        Some(Ok(_) | Err(SendFailure::Path | SendFailure::Client(_))) | None => {}
         Some(Err(failure)) => metrics.upstream.failed("the upstream", failure),
     }
     sent.map_or_else(

@@ -5,9 +5,6 @@ use hyper::StatusCode;
 use crate::gateway::reply::Reply;
 use crate::router::{DecisionLog, DecisionRecord};
 
-/// The status in the decision log for a client that left before the reply, as Google's APIs name it.
-pub(super) const CLIENT_LEFT: u16 = 499;
-
 /// The decision for a named model, which is logged when this is dropped, or at the end of the model's stream.
 pub(super) struct Asked<'a> {
     log: &'a DecisionLog,
@@ -17,6 +14,11 @@ pub(super) struct Asked<'a> {
 impl<'a> Asked<'a> {
     pub(super) const fn new(log: &'a DecisionLog, record: Option<DecisionRecord>) -> Self {
         Self { log, record }
+    }
+
+    /// Logs nothing when this is dropped.
+    pub(super) fn replaced(mut self) {
+        self.record = None;
     }
 
     /// Notes that the client gets `reply`.

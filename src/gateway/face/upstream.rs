@@ -11,20 +11,21 @@ use hyper::{Method, Request};
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
-use super::attempt::{Attempted, attempt_one, late, send};
-use super::decision::{Asked, CLIENT_LEFT, failure_status, is_error};
+use super::attempt::{Attempted, add_to_error, attempt_one, late, send};
+use super::decision::{Asked, failure_status, is_error};
 use crate::gateway::body::{self, Begun, ClientBody, Outgoing};
 use crate::gateway::consent::{Consenter, HINT};
 use crate::gateway::deadline::{deadline, time_left, within};
 use crate::gateway::fault::Fault;
+use crate::gateway::model_field;
 use crate::gateway::reply::Reply;
 use crate::gateway::routing::{BodySize, Call, Choice, Handling, Routes, Walking, asks_for, generates};
 use crate::gateway::shared::Shared;
-use crate::gateway::{coding, model_field};
+use crate::gateway::stream_watch::CLIENT_LEFT;
 use crate::net::Idle;
 use crate::router::consent::{Question, Ruling};
 use crate::router::walk::{End, Next, Walk};
-use crate::router::{DecisionRecord, ModelAvailability, ModelName, Repeat, Source};
+use crate::router::{AnsweredBy, DecisionRecord, ModelAvailability, ModelName, Repeat, Source};
 
 const MODEL: HeaderName = HeaderName::from_static("x-gem-model");
 const SOURCE: HeaderName = HeaderName::from_static("x-gem-source");
@@ -198,7 +199,7 @@ async fn routed(
 ) -> Result<Reply, Fault> {
     let shared = named.shared;
     let deadline = deadline(request.headers());
-    let (mut parts, body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let body = match begin(shared, body, deadline).await? {
         Ok(body) => body,
         Err(begun) if routes.is_own_name(model) => {
@@ -210,7 +211,6 @@ async fn routed(
         }
         Err(begun) => return Err(begun.why),
     };
-    coding::accept_readable(&mut parts.headers);
     let call = Call {
         model,
         headers: &parts.headers,
@@ -220,8 +220,7 @@ async fn routed(
         availability: &named.availability,
     };
     let time = Timestamp::now();
-    let begun = routes.begin(call, walking, shared.config.log_requests);
-    let (choice, walk) = within(deadline, begun).await.ok_or_else(|| late(shared))??;
+    let (choice, walk) = decide(shared, routes, call, walking).await?;
     let mut logged = Logged {
         named,
         routes,
@@ -237,6 +236,24 @@ async fn routed(
     logged.is_recorded = true;
     reply.body_mut().decided(&shared.decisions, logged.record());
     Ok(reply)
+}
+
+/// Chooses the first model of `call`. If the client leaves meanwhile, the log says so.
+async fn decide(shared: &Shared, routes: &Routes, call: Call<'_>, walking: Walking) -> Result<(Choice, Walk), Fault> {
+    let undecided = DecisionRecord {
+        reasoning: Cow::Borrowed("the client left before a model was chosen"),
+        status: Some(CLIENT_LEFT),
+        ..DecisionRecord::new(Source::Default, call.model)
+    };
+    let undecided = Asked::new(&shared.decisions, Some(undecided));
+    let deadline = call.deadline;
+    let begun = within(deadline, routes.begin(call, walking, shared.config.log_requests)).await;
+    undecided.replaced();
+    let (choice, walk) = begun.ok_or_else(|| late(shared))??;
+    if choice.answered_by == Some(AnsweredBy::Builtin) {
+        shared.metrics.classified(AnsweredBy::Builtin);
+    }
+    Ok((choice, walk))
 }
 
 /// Reads the whole body of a call whose model is chosen or renamed.
@@ -408,12 +425,20 @@ impl Logged<'_> {
         }
         headers.insert(LATENCY, HeaderValue::from(milliseconds(self.choice.latency)));
         match self.walk.end() {
-            Some(End::NeedsConsent { candidate }) => self.named.consenter.offer(headers, self.walk.model(), candidate),
+            Some(End::NeedsConsent { candidate }) => {
+                self.named.consenter.offer(headers, self.walk.model(), candidate);
+                // A client that names its model gets the failure as it came.
+                if self.choice.source != Source::Override {
+                    add_to_error(&mut reply, &self.named.consenter.sentence(candidate));
+                }
+            }
             Some(end) => tracing::debug!("`{}`: {end}", self.walk.model()),
             None => {}
         }
         if self.walk.attempts() > 1 {
-            headers.insert(ATTEMPTS, HeaderValue::from(self.walk.attempts()));
+            reply
+                .headers_mut()
+                .insert(ATTEMPTS, HeaderValue::from(self.walk.attempts()));
         }
         self.named.correct(&mut reply);
         reply
@@ -437,14 +462,16 @@ impl Logged<'_> {
             None => (choice.tier, choice.reasoning.clone()),
             Some(left) => (self.routes.models().tier(model), Cow::Owned(left.to_string())),
         };
+        let first = choice.instead_of.as_ref().map(|(model, kind)| (model, *kind));
+        let first = first.or_else(|| left.map(|left| (&left.model, left.failure.kind)));
         DecisionRecord {
             time: self.time,
             tier,
             latency_ms: milliseconds(choice.latency),
             answered_by: choice.answered_by,
             reasoning,
-            asked_first: left.map(|left| left.model.as_str().to_owned()),
-            fallback_cause: left.map(|left| left.failure.kind.as_str().to_owned()),
+            asked_first: first.map(|(model, _)| model.as_str().to_owned()),
+            fallback_cause: first.map(|(_, kind)| kind.as_str().to_owned()),
             probability: choice.probability,
             model_failure: choice.model_failure.clone(),
             status: self.status,

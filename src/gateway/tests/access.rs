@@ -91,6 +91,33 @@ async fn without_a_token_only_probes_are_answered() {
 }
 
 #[tokio::test]
+async fn the_gateway_s_key_reaches_no_client() {
+    let team = Team::new();
+    let error = r#"{"error": {"code": 429, "message": "AIza-gateway is used up"}}"#;
+    let stream = "data: {\"error\": {\"code\": 503, \"message\": \"AIza-gateway\"}}\n\n";
+    let upstream = UpstreamStandIn::replies(vec![(429, error), (400, error), (200, stream)])
+        .await
+        .unwrap();
+    let (address, key) = (upstream.address(), team.write("key", "AIza-gateway\n"));
+    let gateway = Running::without_engine_with(|config| {
+        team.alone()(config);
+        config.upstream.url = format!("http://{address}").parse().unwrap();
+        config.access.upstream_key = Some(key);
+    })
+    .await;
+    for (path, status) in [(HOSTED, 429), ("/v1beta/files", 400), (HOSTED, 200)] {
+        let headers = [("x-goog-api-key", &*team.ada), ("accept-encoding", "gzip")];
+        let got = gateway.send(Method::POST, path, &headers, prompt("hello")).await;
+        assert_eq!(got.status, status);
+        assert!(
+            !got.text().contains("AIza") && got.text().contains("************"),
+            "{got:?}"
+        );
+        assert_eq!(upstream.seen().pop().unwrap().headers["accept-encoding"], "identity");
+    }
+}
+
+#[tokio::test]
 async fn the_upstream_gets_the_gateway_s_key_or_the_client_s_and_no_token() {
     let team = Team::new();
     let upstream = UpstreamStandIn::replies(vec![(200, "{}")]).await.unwrap();

@@ -15,7 +15,7 @@ use tokio::sync::Barrier;
 
 use super::chains::chains;
 use super::routed::{before, path};
-use super::{Got, Running, prompt, read_to_end};
+use super::{Got, Running, eventually, open, prompt, read_to_end};
 use crate::gateway::{ChainRouter, Config};
 use crate::router::ClassifierChoice;
 use crate::router::walk::OnFallback;
@@ -324,7 +324,7 @@ async fn an_upload_that_must_make_room_fails_no_model() {
         stream.write_all(head.as_bytes()).await.unwrap();
         slow.push(stream);
     }
-    super::eventually(|| upstream.seen().len() == 2).await;
+    eventually(|| upstream.seen().len() == 2).await;
     assert_eq!(ask(&gateway, PRO, &[], prompt("y")).await.status, 200);
     let replies = futures_util::future::select_all(slow.iter_mut().map(|stream| Box::pin(read_to_end(stream))));
     let (refusal, ..) = replies.await;
@@ -353,7 +353,7 @@ async fn the_client_s_deadline_bounds_the_wait_for_room() {
         stream.write_all(format!("{head}\r\n{{}}").as_bytes()).await.unwrap();
         busy.push(stream);
     }
-    super::eventually(|| upstream.seen().len() == 2).await;
+    eventually(|| upstream.seen().len() == 2).await;
     let start = Instant::now();
     let reply = gateway.raw(&format!("{head}X-Server-Timeout: 0.1\r\n\r\n{{}}")).await;
     assert!(reply.starts_with("HTTP/1.1 503"), "{reply}");
@@ -388,6 +388,24 @@ async fn a_classifier_that_is_given_up_is_logged_with_its_time() {
     assert!(decisions[0]["latency_ms"].as_u64().unwrap() >= 900, "{decisions:?}");
     let failure = decisions[0]["model_failure"].as_str().unwrap();
     assert!(failure.contains("the client's deadline"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_a_classification_is_logged() {
+    let engine = EngineStandIn::start(vec![Say::Hang]).await.unwrap();
+    let (upstream, _) = switched(200, "{}").await;
+    let gateway = Running::before(&engine, classifying(&upstream)).await;
+    let address = gateway.address;
+    let client = tokio::spawn(async move { open(address, Method::POST, &path(AUTO), &[], prompt(COMPLEX)).await });
+    eventually(|| !engine.seen().is_empty()).await;
+    client.abort();
+    assert!(client.await.unwrap_err().is_cancelled());
+    let decisions = gateway.finish().await;
+    assert_eq!(
+        (decisions.len(), &decisions[0]["status"]),
+        (1, &499.into()),
+        "{decisions:?}"
+    );
 }
 
 #[tokio::test]
