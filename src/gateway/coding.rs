@@ -12,6 +12,7 @@ use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue};
 
 use super::body::{Budget, Share};
 use super::fault::Fault;
+use super::stream_watch::coding;
 
 /// The size of the pieces in which a body is decoded.
 const PIECE: usize = 16 << 10;
@@ -83,13 +84,6 @@ pub(super) async fn plain(
     };
     let broken = |_| Err(Fault::Invalid("the request's body cannot be decoded".to_owned()));
     tokio::task::spawn_blocking(decode).await.unwrap_or_else(broken)
-}
-
-/// The codings of a body, as in one header; empty if there are none.
-pub(super) fn coding(headers: &HeaderMap) -> String {
-    let values = headers.get_all(CONTENT_ENCODING).iter();
-    let codings: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
-    codings.join(", ").trim().to_ascii_lowercase()
 }
 
 struct Decoded {

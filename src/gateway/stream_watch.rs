@@ -5,10 +5,9 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use flate2::write::{MultiGzDecoder, ZlibDecoder};
-use hyper::header::{CONTENT_TYPE, HeaderMap};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use memchr::memchr2;
 
-use super::coding;
 use super::metrics::Metrics;
 use super::secrets::Secrets;
 use crate::router::{DecisionLog, DecisionRecord, ModelFailure};
@@ -50,7 +49,7 @@ impl StreamWatch {
             return None;
         }
         let event = ErrorEvent::default();
-        let reader = match &*coding::coding(headers) {
+        let reader = match &*coding(headers) {
             "" | "identity" => Reader::Plain(event),
             "gzip" | "x-gzip" => Reader::Gzip(Box::new(MultiGzDecoder::new(event))),
             "deflate" => Reader::Deflate(Box::new(ZlibDecoder::new(event))),
@@ -98,6 +97,13 @@ impl StreamWatch {
         self.is_over = true;
         self.status.is_none()
     }
+}
+
+/// The codings of a body, as in one header; empty if there are none.
+pub(super) fn coding(headers: &HeaderMap) -> String {
+    let values = headers.get_all(CONTENT_ENCODING).iter();
+    let codings: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+    codings.join(", ").trim().to_ascii_lowercase()
 }
 
 fn decoded(decoder: &mut impl Write, piece: &[u8]) -> io::Result<()> {
@@ -251,7 +257,7 @@ fn may_be_error<'a>(text: impl Iterator<Item = &'a u8>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::{CONTENT_ENCODING, HeaderValue};
+    use hyper::header::HeaderValue;
 
     use super::*;
 

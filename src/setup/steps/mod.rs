@@ -8,6 +8,7 @@ mod platform;
 mod runtime;
 mod runtime_checks;
 mod server;
+mod server_checks;
 mod settings;
 mod smoke;
 mod space;

@@ -1,37 +1,24 @@
 //! The server: runs as chosen and answers.
 
-use std::time::Duration;
-
 use gem_platform::service::{self, Tools};
-use jiff::{SignedDuration, Timestamp};
 
+use super::server_checks::{HEALTH, PROCESS, RESTART, inspect_health, inspect_pid_file, is_outside, is_wait};
 use crate::error::{Failure, Kind};
-use crate::net::RAISE_LOOPBACK;
 use crate::net::{CERTIFICATES, Network};
 use crate::progress::waiting;
-use crate::runtime::{EngineState, ProgramStamp, Runtime, RuntimeName, local};
+use crate::runtime::{ProgramStamp, Runtime, RuntimeName};
 use crate::settings::{self, Destination};
-use crate::setup::check::{Check, Fix, Subject};
+use crate::setup::check::{Check, Fix};
 use crate::setup::port::{OPTIONS, PORT, obstacle};
 use crate::setup::step::Inspection;
 use crate::setup::{
     Condition, SERVICE, ServerSpec, Setup, Status, advice, check_machine_service, client, service_account,
     service_definition, service_failure, service_kind, shown,
 };
-use crate::supervise::{self, EngineRecord, GRACE, PidFile, Running, ServerIdentity, ServerRecord, Started, observe};
+use crate::supervise::{self, GRACE, PidFile, Running, ServerIdentity, ServerRecord, Started, observe};
 
-const PROCESS: Subject = Subject::new("server.process", "server process");
-const HEALTH: Subject = Subject::new("server.health", "server answers");
-/// A gateway on loopback answers at once. If it needs longer than this, it is not healthy.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// A certificate that expires sooner should be replaced; certificates are usually renewed a month before.
-const SHORT: SignedDuration = SignedDuration::from_hours(14 * 24);
 const START: &str = "start";
-const RESTART: &str = "restart";
 const INSTALL: &str = "install";
-/// A restart would load the model from the beginning.
-const WAIT: &str = "status --wait 60";
-const NEW_CERTIFICATE: &str = "replace the certificate and its key by new ones: the server reads them again";
 
 pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
     let mut inspection = look(setup).await;
@@ -287,17 +274,6 @@ async fn inspect_supervised(setup: &Setup<'_>, record: &ServerRecord) -> Inspect
     }
 }
 
-/// Whether a restart of the server would leave the finding of `check` as it is.
-fn is_outside(check: &Check) -> bool {
-    let advice = [NEW_CERTIFICATE, RAISE_LOOPBACK, supervise::REFUSED_REMEDY];
-    matches!(&check.fix, Some(Fix::ByHand(what)) if advice.contains(&what.as_str()))
-}
-
-/// Whether the server resolves the finding of `check` by itself.
-fn is_wait(check: &Check) -> bool {
-    check.fix.as_ref().and_then(Fix::args) == Some(WAIT)
-}
-
 /// The server of `record` differs from the `wanted` one.
 async fn inspect_other(setup: &Setup<'_>, record: &ServerRecord, wanted: &ServerIdentity) -> Inspection {
     let plan = "restart the server as chosen";
@@ -354,113 +330,6 @@ fn is_runtime_replaced(setup: &Setup<'_>, record: &ServerRecord) -> bool {
     started_from
         .zip(now)
         .is_some_and(|(before, now)| before.is_replaced_by(now))
-}
-
-fn inspect_pid_file(setup: &Setup<'_>, pid: u32) -> Check {
-    match PidFile::read(&setup.site.layout.pid_file()) {
-        Ok(Some(file)) if file.pid == pid => PROCESS.ok(format!("pid {pid}")),
-        Ok(Some(file)) => {
-            let path = shown(&setup.site.layout.pid_file());
-            let detail = format!(
-                "{path} is stale: it names pid {}, but the server is pid {pid}",
-                file.pid
-            );
-            PROCESS.fail(detail, Fix::run(RESTART))
-        }
-        _ => {
-            let detail = format!(
-                "pid {pid} is running, but {} does not name it",
-                shown(&setup.site.layout.pid_file())
-            );
-            PROCESS.fail(detail, Fix::run(RESTART))
-        }
-    }
-}
-
-async fn inspect_health(setup: &Setup<'_>, wanted: &ServerIdentity, record: &ServerRecord) -> Check {
-    let port = wanted.port;
-    if let Some(missing) = record.engine.as_ref().and_then(|engine| engine.blocked.as_ref()) {
-        return without_model(setup, port, missing);
-    }
-    if wanted.direct
-        && let Some(closed) = setup.closed().await
-    {
-        let fix = Fix::repair_accepting();
-        return HEALTH.fail(format!("no request was sent to the runtime: {closed}"), fix);
-    }
-    let answer = if wanted.direct {
-        // Without a gateway, the runtime gets Gemini CLI's own probe (docs/facts.md section 3).
-        let path = format!("/v1beta/models/{}:generateContent", wanted.model);
-        local::post(record.peer(), &path, None, PATIENCE).await
-    } else {
-        local::fetch(record.peer(), "/readyz", PATIENCE).await
-    };
-    match answer {
-        Ok(answer) if answer.status == 200 || (wanted.direct && answer.status != 404) => {
-            let remote = supervise::ask(record).await;
-            let certificate = remote.and_then(|remote| certificate_fault(remote.certificate_until?));
-            let fault = certificate.or_else(|| refused(record.engine.as_ref()?));
-            fault.unwrap_or_else(|| HEALTH.ok(format!("ready on port {port}")))
-        }
-        Ok(answer) => {
-            // The server may not have noticed yet.
-            match setup.closed().await {
-                Some(closed) => without_model(setup, port, &closed.in_words()),
-                None => not_ready(record.engine.as_ref(), port, answer.status),
-            }
-        }
-        Err(error) => {
-            let fix = match error {
-                local::Error::NoLoopback => Fix::by_hand(RAISE_LOOPBACK),
-                _ => Fix::run(RESTART),
-            };
-            HEALTH.fail(error.to_string(), fix)
-        }
-    }
-}
-
-/// The warning about an engine that answers, but refused the request with which its model is loaded.
-fn refused(engine: &EngineRecord) -> Option<Check> {
-    let fault = engine.fault.as_ref().filter(|_| engine.state == EngineState::Ready)?;
-    Some(HEALTH.warn(fault, Fix::by_hand(supervise::REFUSED_REMEDY)))
-}
-
-fn not_ready(engine: Option<&EngineRecord>, port: u16, status: u16) -> Check {
-    let state = match engine.map_or(EngineState::Starting, |engine| engine.state) {
-        EngineState::Starting => {
-            let detail = format!("port {port} answers {status}: the runtime is starting and loads its model");
-            return HEALTH.fail(detail, Fix::run(WAIT));
-        }
-        EngineState::CrashLoop => "in a crash loop",
-        state => state.as_str(),
-    };
-    let why = engine.and_then(|engine| engine.last_exit.as_ref());
-    let why = why.map_or_else(String::new, |why| format!("; the last one: {why}"));
-    let detail = format!("port {port} answers {status}: the runtime is {state}{why}");
-    HEALTH.fail(detail, Fix::by_hand(advice::READ_LOG))
-}
-
-/// The fault of a gateway's certificate that is valid until `until`. A gateway continues with an expired one.
-fn certificate_fault(until: Timestamp) -> Option<Check> {
-    let fix = Fix::by_hand(NEW_CERTIFICATE);
-    let left = until.duration_since(Timestamp::now());
-    if left.is_negative() {
-        return Some(HEALTH.fail(
-            format!("clients refuse the gateway: its certificate expired at {until}"),
-            fix,
-        ));
-    }
-    (left < SHORT).then(|| HEALTH.warn(format!("the gateway's certificate expires at {until}"), fix))
-}
-
-/// The check if the gateway answers but its engine waits for a `missing` item.
-fn without_model(setup: &Setup<'_>, port: u16, missing: &str) -> Check {
-    if !setup.wanted.with_model {
-        let detail = format!("the built-in classifier answers on port {port} (--no-model)");
-        return HEALTH.ok(detail);
-    }
-    let detail = format!("the built-in classifier answers on port {port}, but the model does not: {missing}");
-    HEALTH.warn(detail, Fix::repair_accepting())
 }
 
 pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
@@ -565,39 +434,5 @@ fn service_fault(setup: &Setup<'_>, given: &[String]) -> Option<String> {
             Some(format!("{} is missing or was changed", shown(&path)))
         }
         Err(failure) => Some(failure.message),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_short_certificate_needs_no_restart() {
-        let soon = certificate_fault(Timestamp::now() + SignedDuration::from_hours(5 * 24)).unwrap();
-        assert_eq!(soon.status, Status::Warn);
-        let expired = certificate_fault(Timestamp::now() - SignedDuration::from_hours(1)).unwrap();
-        assert!(expired.has_failed());
-        assert!(is_outside(&soon) && is_outside(&expired));
-        assert!(!is_outside(
-            &HEALTH.fail("in a crash loop", Fix::by_hand(advice::READ_LOG))
-        ));
-    }
-
-    #[test]
-    fn a_server_that_loads_its_model_is_waited_for() {
-        let mut engine = EngineRecord {
-            process: None,
-            port: 0,
-            state: EngineState::Starting,
-            restarts: 0,
-            program: None,
-            last_exit: None,
-            fault: None,
-            blocked: None,
-        };
-        assert!(is_wait(&not_ready(Some(&engine), 9379, 503)));
-        engine.state = EngineState::CrashLoop;
-        assert!(!is_wait(&not_ready(Some(&engine), 9379, 503)));
     }
 }
