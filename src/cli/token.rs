@@ -58,7 +58,7 @@ pub(crate) fn run(session: &Session<'_>, args: &TokenArgs) -> Result<ExitCode, F
 fn add(path: &Path, name: &str, line: &str) -> Result<usize, Failure> {
     let cannot = |error: &io::Error| {
         let failure = Failure::cannot_at("add a line to the token file", path, error);
-        match file::is_limit_of_size(error) {
+        match file::is_limit_of_size(error) || file::is_absence(error) {
             true => failure,
             false => failure.with_hint(place::remedy(path, error)),
         }
