@@ -147,7 +147,7 @@ fn a_configured_port_applies_at_restart() {
     let doctor = home.gem(&["doctor"]).run();
     assert_says(
         &doctor.stdout,
-        &[&format!("port {installed}"), "Next: gem-setup install"],
+        &[&format!("localhost:{installed}"), "Next: gem-setup doctor --fix"],
     );
 
     fs::remove_file(&config).unwrap();
@@ -158,7 +158,7 @@ fn a_configured_port_applies_at_restart() {
     home.gem(&["restart"]).ok();
     home.gem(&["install"]).ok();
     assert_eq!(port(), other);
-    assert!(!home.gem(&["doctor"]).run().stdout.contains("Next: gem-setup install"));
+    assert!(!home.gem(&["doctor"]).run().stdout.contains("Next: gem-setup"));
 }
 
 #[test]

@@ -187,8 +187,10 @@ async fn if_it_runs(setup: &Setup<'_>, path: &Path, inspection: Inspection) -> I
         return inspection;
     }
     match setup.listing().await {
-        // A slow machine may need longer for its first start.
-        Err(reason) if !reason.contains("did not answer") => {
+        // A slow machine may need longer for its first start, and a file with a wrong hash can be downloaded again.
+        Err(reason)
+            if !reason.contains("did not answer") && setup.site.check_executable(&setup.wanted.chosen).is_ok() =>
+        {
             let message = format!("the runtime {} does not run: {reason}", shown(path));
             inspection.blocked_by(Failure::new(Kind::Runtime, message).with_hint(ASK_DOCTOR))
         }
