@@ -70,7 +70,7 @@ mod tests {
         assert_eq!(sources("`--scope system` needs root", "run `sudo x`"), [of_scope]);
         assert_eq!(sources("cannot use it", "leave out `--scope`"), [of_scope]);
         assert_eq!(
-            sources("cannot use `/work/mine.toml`: it is empty", "write it"),
+            sources("cannot use `/etc/mine.toml`: it is empty", "write it"),
             ["the value of `--models` comes from `models` in `/c.toml`"]
         );
         assert!(sources("unset GEM_SETUP_SCOPE", "pass `--scopes`, or the model `mine`").is_empty());

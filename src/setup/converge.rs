@@ -8,7 +8,7 @@ use super::program::keep_program;
 use super::state::State;
 use super::step::{Condition, Inspection, StepState};
 use super::step_id::StepId;
-use super::{Setup, advice, kept, steps, upgrade, verdict};
+use super::{Setup, advice, kept, needs, steps, upgrade, verdict};
 use crate::error::{Failure, Kind};
 use crate::layout::Layout;
 use crate::lock::{self, Lock};
@@ -155,7 +155,7 @@ fn check_still_meant(setup: &Setup<'_>, before: &State) -> Result<(), Failure> {
 async fn inspect_all(setup: &Setup<'_>) -> Vec<(StepId, Inspection)> {
     let mut found = Vec::with_capacity(StepId::ALL.len());
     for id in StepId::ALL {
-        found.push((id, steps::inspect(setup, id).await));
+        found.push((id, needs::inspect(setup, id).await));
     }
     renew_test(&mut found);
     found
@@ -350,7 +350,7 @@ async fn apply_all(
         let inspection = if outcome.changed.is_empty() {
             earlier
         } else {
-            steps::inspect(setup, id).await
+            needs::inspect(setup, id).await
         };
         let done = apply_step(setup, id, inspection).await;
         let before = accepted.take_if(|_| id == StepId::Terms && done.is_ok());
@@ -392,7 +392,7 @@ pub(super) async fn apply_step(
         Condition::InPlace(detail) if !(setup.wanted.force && id.can_repeat()) => (StepState::Ok, detail),
         Condition::InPlace(_) | Condition::Needed(_) => {
             let detail = steps::apply(setup, id).await?;
-            confirm(id, steps::inspect(setup, id).await)?;
+            confirm(id, needs::inspect(setup, id).await)?;
             if id.is_tested() {
                 setup.state.forget_smoke();
             }
@@ -437,11 +437,11 @@ pub async fn pull(setup: &mut Setup<'_>) -> Result<(StepState, String), Failure>
     let _lock = lock_and_reload(setup, StepId::Model).await?;
     let name = setup.wanted.chosen.model.clone();
     // An installed model may have been pulled by another program; it is not used before its terms are recorded.
-    let accepted = match is_needed(&steps::inspect(setup, StepId::Terms).await) {
+    let accepted = match is_needed(&needs::inspect(setup, StepId::Terms).await) {
         true => format!("; {}", steps::apply(setup, StepId::Terms).await?),
         false => String::new(),
     };
-    let found = steps::inspect(setup, StepId::Model).await.condition;
+    let found = needs::inspect(setup, StepId::Model).await.condition;
     if matches!(found, Condition::InPlace(_)) && !setup.wanted.force {
         return Ok((StepState::Ok, format!("`{name}` is installed{accepted}")));
     }
@@ -459,7 +459,7 @@ async fn check_pull(setup: &Setup<'_>) -> Result<(), Failure> {
     let Err(failure) = setup.site.installed_runtime(&purpose, chosen, &setup.state) else {
         return steps::unknown_model(setup).await.map_or(Ok(()), Err);
     };
-    let lacks_terms = is_needed(&steps::inspect(setup, StepId::Terms).await) && setup.wanted.accepted.is_none();
+    let lacks_terms = is_needed(&needs::inspect(setup, StepId::Terms).await) && setup.wanted.accepted.is_none();
     if failure.kind != Kind::Runtime || !lacks_terms {
         return Err(failure);
     }

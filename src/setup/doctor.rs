@@ -50,7 +50,7 @@ impl Examination {
 pub async fn examine(setup: &Setup<'_>, extras: Extras) -> Examination {
     let mut found = Vec::with_capacity(StepId::ALL.len());
     for id in StepId::ALL {
-        let mut inspection = steps::inspect(setup, id).await;
+        let mut inspection = needs::inspect(setup, id).await;
         if id == StepId::Runtime {
             steps::inspect_use(setup, &mut inspection.checks).await;
             inspection.checks.extend(inspect_records(setup));

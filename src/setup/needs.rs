@@ -13,7 +13,7 @@ use super::launcher::Launcher;
 use super::obstacle::{ELSEWHERE, Obstacle, Use, join, owner_of, user};
 use super::step::{Condition, Inspection};
 use super::step_id::StepId;
-use super::steps::{companion_needs, lit_needs, model_needs};
+use super::steps::{self, companion_needs, lit_needs, model_needs};
 use super::{Setup, advice, program, shown};
 use crate::error::{Failure, Kind};
 use crate::layout::Layout;
@@ -23,8 +23,13 @@ use crate::settings::{self, Outcome, Plan, Removed};
 
 const HOME: Subject = Subject::new("platform.home", "files and directories of the home");
 
+/// Inspects step `id` and the files that it needs; changes nothing.
+pub(super) async fn inspect(setup: &Setup<'_>, id: StepId) -> Inspection {
+    judge(setup, id, steps::inspect(setup, id).await)
+}
+
 /// Marks the inspection as blocked if the step would change something but cannot use its files.
-pub(super) fn judge(setup: &Setup<'_>, id: StepId, mut inspection: Inspection) -> Inspection {
+fn judge(setup: &Setup<'_>, id: StepId, mut inspection: Inspection) -> Inspection {
     if !setup.site.is_for_this_machine() {
         return inspection;
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::step_id::StepId;
-use super::{OpenBundle, Setup, shown, steps};
+use super::{OpenBundle, Setup, needs, shown};
 use crate::error::{Failure, Kind};
 
 impl Setup<'_> {
@@ -52,7 +52,7 @@ impl Setup<'_> {
             return true;
         }
         for id in steps {
-            if !steps::inspect(self, *id).await.is_settled() {
+            if !needs::inspect(self, *id).await.is_settled() {
                 return true;
             }
         }

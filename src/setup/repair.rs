@@ -3,7 +3,7 @@
 use super::converge::{Observer, StepsReport, apply_step, lock_and_reload};
 use super::step::{Condition, Inspection, StepState};
 use super::step_id::StepId;
-use super::{Setup, steps};
+use super::{Setup, needs, steps};
 use crate::error::Failure;
 use crate::settings::Applied;
 
@@ -25,7 +25,7 @@ pub async fn repair(setup: &mut Setup<'_>, observer: &dyn Observer) -> StepsRepo
     let is_first = setup.state.settings == Applied::default();
     let mut unsettled: Vec<StepId> = Vec::new();
     for id in StepId::ALL {
-        let inspection = steps::inspect(setup, id).await;
+        let inspection = needs::inspect(setup, id).await;
         // Settings that lead Gemini CLI to a server which cannot start would be worse than none.
         let is_too_early = is_first && id == StepId::Settings && !inspection.is_settled();
         let first = unsettled.first().copied().filter(|_| is_too_early);

@@ -23,14 +23,14 @@ pub use settings::refused_model;
 pub(super) use smoke::{CHECK as SMOKE, PLAN as SMOKE_PLAN};
 pub(super) use terms::ask as ask_terms;
 
+use super::Setup;
 use super::step::Inspection;
 use super::step_id::StepId;
-use super::{Setup, needs};
 use crate::error::Failure;
 
-/// Inspects step `id`; changes nothing.
+/// Inspects step `id`, but not the files that it needs; changes nothing.
 pub(super) async fn inspect(setup: &Setup<'_>, id: StepId) -> Inspection {
-    let inspection = match id {
+    match id {
         StepId::Platform => platform::inspect(setup),
         StepId::Space => space::inspect(setup),
         StepId::Runtime => runtime::inspect(setup).await,
@@ -40,8 +40,7 @@ pub(super) async fn inspect(setup: &Setup<'_>, id: StepId) -> Inspection {
         StepId::Settings => settings::inspect(setup),
         StepId::Server => server::inspect(setup).await,
         StepId::Smoke => smoke::inspect(setup),
-    };
-    needs::judge(setup, id, inspection)
+    }
 }
 
 /// Applies step `id`, records its results, and returns its detail. If the step fails, the part that was done is recorded.

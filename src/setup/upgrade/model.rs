@@ -14,7 +14,7 @@ use crate::runtime::{NO_MODEL, RuntimeName};
 use crate::setup::converge::lock_and_reload;
 use crate::setup::offers::Offer;
 use crate::setup::step_id::StepId;
-use crate::setup::{Condition, Setup, shown, steps};
+use crate::setup::{Condition, Setup, needs, shown, steps};
 use crate::sha256::Sha256;
 
 /// Downloads the model that the catalog names, and puts it in place of the one in use once it has answered the smoke test's prompts.
@@ -173,7 +173,7 @@ fn check(setup: &Setup<'_>, model: &Model) -> Result<(), Failure> {
 }
 
 async fn accept_terms(setup: &mut Setup<'_>) -> Result<(), Failure> {
-    let inspection = steps::inspect(setup, StepId::Terms).await;
+    let inspection = needs::inspect(setup, StepId::Terms).await;
     if matches!(inspection.condition, Condition::Needed(_)) {
         steps::apply(setup, StepId::Terms).await?;
     }

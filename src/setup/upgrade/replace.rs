@@ -6,7 +6,7 @@ use crate::error::Failure;
 use crate::setup::records::Release;
 use crate::setup::state::State;
 use crate::setup::step_id::StepId;
-use crate::setup::{Setup, steps, tidy};
+use crate::setup::{Setup, needs, steps, tidy};
 
 /// Puts the wanted release of `setup` in place of the current one. The caller holds the home's lock.
 ///
@@ -68,7 +68,7 @@ pub(super) async fn bring(setup: &mut Setup<'_>) -> Result<Vec<String>, Failure>
 async fn bring_steps(setup: &mut Setup<'_>, ids: [StepId; 2]) -> Result<Vec<String>, Failure> {
     let mut done = Vec::new();
     for id in ids {
-        let inspection = steps::inspect(setup, id).await;
+        let inspection = needs::inspect(setup, id).await;
         if let Some(failure) = inspection.blocked {
             return Err(failure);
         }

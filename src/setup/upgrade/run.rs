@@ -11,7 +11,7 @@ use crate::setup::check::Check;
 use crate::setup::converge::lock_and_reload;
 use crate::setup::release::recorded_catalog;
 use crate::setup::step_id::StepId;
-use crate::setup::{Condition, Setup, Site, steps};
+use crate::setup::{Condition, Setup, Site, needs};
 use crate::version::is_newer;
 
 /// The result of an upgrade or a rollback.
@@ -59,7 +59,7 @@ pub async fn upgrade_runtime(setup: &mut Setup<'_>) -> Result<Upgraded, Failure>
         });
     }
     look_for_model(setup).await?;
-    if let Some(failure) = steps::inspect(setup, StepId::Space).await.blocked {
+    if let Some(failure) = needs::inspect(setup, StepId::Space).await.blocked {
         return Err(failure);
     }
     let detail = replace(setup).await?;
@@ -154,7 +154,7 @@ fn check_there(path: &Path) -> Result<(), Failure> {
 /// Fails if the executable of the previous release differs from the catalog's. Hashes the file: size and modification time are not trusted.
 async fn check_whole(setup: &mut Setup<'_>) -> Result<(), Failure> {
     setup.wanted.verify = true;
-    let inspection = steps::inspect(setup, StepId::Runtime).await;
+    let inspection = needs::inspect(setup, StepId::Runtime).await;
     let Condition::Needed(plan) = inspection.condition else {
         return Ok(());
     };
