@@ -8,6 +8,7 @@ mod beforehand;
 mod broken;
 mod bundle;
 mod bundle_place;
+mod bundle_refused;
 mod cached;
 #[cfg(target_os = "linux")]
 mod circles;
