@@ -31,12 +31,15 @@ pub(super) struct Claim {
 impl Drop for Claim {
     /// Leaves no directory behind that has nothing in it for a later call.
     fn drop(&mut self) {
-        if !self.made.is_empty() && !has_files(&self.root) {
-            let _ = fs::remove_dir_all(&self.root);
-        }
+        let is_bare = !self.made.is_empty() && !has_files(&self.root);
         // Another call may have made the directory again.
-        if let Some(lock) = self.lock.take_if(|lock| self.is_scratch && lock.is_current()) {
+        let lock = self.lock.take().filter(Lock::is_current);
+        // Windows keeps an open file, and so its directory.
+        if let Some(lock) = lock.filter(|_| self.is_scratch || is_bare) {
             let _ = lock.delete();
+        }
+        if is_bare {
+            let _ = fs::remove_dir_all(&self.root);
         }
         for directory in &self.made {
             // One with files in it stays.
@@ -106,6 +109,14 @@ impl Claim {
         self.earlier.insert(inside.to_owned(), sha256);
         let list = self.root.join(SUMS);
         place::write_atomic(&list, self.earlier.to_text().as_bytes()).map_err(|error| unwritable(&list, &error))
+    }
+
+    /// Deletes the directory, whose tar file is complete.
+    pub(super) fn delete_scratch(&mut self) -> Result<(), Failure> {
+        // Windows keeps an open file, and so its directory.
+        let released = self.lock.take().map_or(Ok(()), Lock::delete);
+        let deleted = released.and_then(|()| fs::remove_dir_all(&self.root));
+        deleted.map_err(|error| unwritable(&self.root, &error))
     }
 
     /// Marks the bundle as complete.

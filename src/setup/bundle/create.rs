@@ -54,8 +54,7 @@ pub async fn create_bundle(request: &BundleRequest, tools: &BundleTools<'_>) -> 
     };
     let made = make(&mut making, &runtimes, is_file).await;
     if is_file && made.is_ok() {
-        let root = &making.claim.root;
-        fs::remove_dir_all(root).map_err(|error| unwritable(root, &error))?;
+        making.claim.delete_scratch()?;
     }
     made
 }
