@@ -13,7 +13,7 @@ use gem_setup_support::mirror::sha256_hex;
 use serde_json::{Value, json};
 use tar::{Builder, EntryType, Header};
 
-use super::harness::{Gem, Home, MODEL, Run, assert_says, executable, finish, tree, wait_until};
+use super::harness::{Gem, Home, Run, assert_says, executable, finish, tree, wait_until};
 #[cfg(unix)]
 use super::surroundings::{make_wheel, with_wheel};
 
@@ -584,6 +584,8 @@ fn a_model_that_is_not_in_the_bundle_is_not_pulled() {
 #[test]
 fn litert_lm_without_a_model_in_the_bundle_ends_before_any_change() {
     use std::os::unix::fs::PermissionsExt;
+
+    use super::harness::MODEL;
 
     let home = Home::new();
     let (bin, bundle) = (home.beside("bin"), home.beside("my medium"));
