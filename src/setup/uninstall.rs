@@ -223,6 +223,7 @@ fn placed_files(layout: &Layout, state: Option<&State>) -> Vec<PathBuf> {
 /// The other files of gem-setup's own directory, which `--purge` deletes.
 fn purged_files(layout: &Layout) -> Vec<PathBuf> {
     let files = [
+        layout.config_file(),
         layout.terms_file(),
         layout.server_file(),
         layout.upstream_file(),
@@ -535,7 +536,7 @@ mod tests {
         let layout = Layout::new(home, home);
         let places = Places::new(Os::Linux, &Environment::new([], home, home), home);
         fs::create_dir_all(layout.own()).unwrap();
-        let theirs = [layout.ca_cert_file(), layout.catalog_file(), layout.config_file()];
+        let theirs = [layout.ca_cert_file(), layout.catalog_file()];
         for path in &theirs {
             fs::write(path, "").unwrap();
         }
@@ -545,7 +546,7 @@ mod tests {
         let mut state = State::default();
         state.chosen.catalog = Some(layout.catalog_file());
         state.write(&layout.state_file()).unwrap();
-        assert_eq!(plan().foreign, [layout.ca_cert_file(), layout.config_file()]);
+        assert_eq!(plan().foreign, [layout.ca_cert_file()]);
         assert_eq!(plan().delete, [layout.state_file(), layout.catalog_file()]);
     }
 
