@@ -108,7 +108,7 @@ impl Environment {
 }
 
 /// The variable `name` by the rules of `os`: on Windows, names in other case are the same variable. A name in lower case,
-/// such as `https_proxy`, is looked up beside its twin in upper case, so it stands for itself alone.
+/// such as `https_proxy`, is looked up as well as its twin in upper case, so it stands for itself alone.
 fn text<'a>(variables: &'a BTreeMap<String, String>, name: &str, os: Os) -> Option<&'a str> {
     let in_other_case = || {
         let is_usual = os == Os::Windows && !name.bytes().any(|byte| byte.is_ascii_lowercase());

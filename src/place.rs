@@ -322,7 +322,7 @@ pub fn check_own(path: &Path) -> Result<(), Unfit> {
 /// Checks whether a finished file can be moved over `path`.
 ///
 /// # Errors
-/// When anything but a file or a link is there, when it may not be replaced, or its directory may not be written.
+/// When `path` exists and is neither a file nor a link, when it may not be replaced, or its directory may not be written.
 pub fn check_replaceable(path: &Path) -> Result<(), Unfit> {
     file::check_replaceable(path).map_err(|source| Unfit::new(path, source))?;
     check_directory(parent(path))
@@ -331,7 +331,7 @@ pub fn check_replaceable(path: &Path) -> Result<(), Unfit> {
 /// Checks whether the directory `path`, if it exists, can be moved away, and files in it be deleted.
 ///
 /// # Errors
-/// When anything but a directory is there, when it may not be moved, or when it or its directory may not be written.
+/// When `path` exists and is no directory, when it may not be moved, or when it or its directory may not be written.
 pub fn check_movable(path: &Path) -> Result<(), Unfit> {
     file::check_movable(path).map_err(|source| Unfit::new(path, source))?;
     check_directory(parent(path))?;

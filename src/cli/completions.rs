@@ -75,7 +75,7 @@ fn names_in(catalog: &Catalog) -> Vec<String> {
 
 /// The words that clap_complete offers in bash behind a command: options too, whose common beginning `-` bash then inserts.
 const BASH_OFFER: &str = "compgen -W \"${opts}\" --";
-/// The same without the options that nobody began to type.
+/// The same without the options whose beginning was not typed.
 const BASH_OFFER_ASKED: &str = "compgen -W \"${opts}\" -X \"${unasked}\" --";
 
 /// The files that clap_complete offers in bash: split at blanks, and directories end with one.

@@ -166,7 +166,7 @@ pub(super) fn revert(path: &Path, text: &str, changes: &[KeyChange], created: &[
     )
 }
 
-/// Removes `keys`, whatever their values are, from `text`, and then the router's empty objects.
+/// Removes `keys`, with any value, from `text`, and then the router's empty objects.
 pub(super) fn clear(path: &Path, text: &str, keys: &[Key]) -> Result<String, Error> {
     let names = Key::ClassifierHost.path();
     let (_, objects) = split(&names);

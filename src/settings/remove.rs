@@ -95,7 +95,7 @@ pub enum Cleared {
     Planned(Removed, Plan),
 }
 
-/// Removes the router's keys, whatever their values are, from the file of `destination`. Deletes a file that `applied`
+/// Removes the router's keys, with any value, from the file of `destination`. Deletes a file that `applied`
 /// records as created if it contains nothing else.
 ///
 /// # Errors

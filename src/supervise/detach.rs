@@ -290,7 +290,7 @@ async fn launch(layout: &Layout, request: &StartRequest, deadline: Instant) -> R
     }
 }
 
-/// A started server. It is ended if the wait for it is given up while it waits for the former server to end: nobody would expect it
+/// A started server. It is ended if the wait for it is given up while it waits for the former server to end: the caller does not expect it
 /// to come up later.
 struct Successor<'a> {
     layout: &'a Layout,

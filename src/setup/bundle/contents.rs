@@ -23,7 +23,7 @@ pub(super) const SIGNATURE: &str = "SHA256SUMS.minisig";
 /// Marks a directory with an incomplete bundle, which the next call continues. It is locked while the bundle is made. A
 /// tar file is written under this name until it is complete.
 pub(super) const UNFINISHED: &str = "bundle.unfinished";
-/// The lock beside the mark, where the mark becomes the tar file.
+/// The lock next to the mark, where the mark becomes the tar file.
 pub(super) const UNFINISHED_LOCK: &str = "bundle.unfinished.lock";
 
 /// The directory of a bundle for gem-setup's executables.
